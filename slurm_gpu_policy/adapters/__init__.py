@@ -1,0 +1,1 @@
+"""How we touch the world; every vendor error is translated in here."""

@@ -1,0 +1,1 @@
+"""Scripts for sbatch: templates, quoting, and sbatch's own directive language."""

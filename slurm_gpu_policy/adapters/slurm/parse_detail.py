@@ -1,0 +1,101 @@
+"""What ``scontrol -d show job`` adds to squeue: GPU indexes on each node, and a few settings.
+
+scontrol prints free text unquoted, so a job's name may look like anything else in the record.
+Two anchors make it safe: the name is known from squeue and stands first, and all that is read
+here stands between it and ``MinCPUsNode=``, before the paths and comments.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from slurm_gpu_policy.adapters.slurm import quantities as q
+from slurm_gpu_policy.adapters.slurm.gres import gpus
+from slurm_gpu_policy.adapters.slurm.hostlist import expand
+from slurm_gpu_policy.model.job import JobDetail, NodeAllocation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slurm_gpu_policy.model.job import Job, JobId
+
+_NODES = re.compile(r"\n +Nodes=(\S+) CPU_IDs=(\S*) Mem=(\d+) GRES=(\S*)")
+_IDS = re.compile(r"(?:^|\n)JobId=(\d+) [^\n]*?JobName=")
+_LAST = "\n   MinCPUsNode="
+
+
+def detail(text: str, job: Job, free: tuple[str, ...]) -> JobDetail:
+    """Read one job's record; *free* are its work_dir, std_out, std_err, command, admin_comment.
+
+    Raises:
+        SlurmUnreadable: the record is not there in the form expected.
+    """
+    starts = [found.end() for found in _IDS.finditer(text) if found[1] == str(job.job_id)]
+    trusted = _trusted(text, job, starts)
+    if not trusted:
+        q.unreadable("JobName", text[:60], f"job {job.job_id}")
+    fields = dict(part.split("=", 1) for part in trusted.split() if "=" in part)
+    try:
+        code, signal = q.exit_status(fields.get("ExitCode", ""))
+        restarts = q.count(fields.get("Restarts", ""))
+        allocations = _allocations(trusted)
+    except ValueError as error:
+        q.unreadable("ExitCode, Restarts or Nodes", str(error), f"job {job.job_id}")
+    work_dir, std_out, std_err, command, admin_comment = free
+    return JobDetail(
+        job=job,
+        allocations=allocations if job.state.is_active else (),
+        work_dir=work_dir,
+        std_out=std_out,
+        std_err=std_err or std_out,
+        command=command,
+        exit_code=code,
+        exit_signal=signal,
+        restarts=restarts,
+        submit_host=q.word(fields.get("AllocNode:Sid", "").partition(":")[0]),
+        admin_comment=admin_comment,
+        requested_tres=q.word(fields.get("ReqTRES", fields.get("TRES", ""))),
+        excluded_nodes=q.word(fields.get("ExcNodeList", "")),
+    )
+
+
+def held(text: str, jobs: Iterable[Job]) -> dict[JobId, tuple[NodeAllocation, ...]]:
+    """Return what each of *jobs* holds, from the records of all jobs.
+
+    A job that is not there, or under another name, ended or changed between the two calls
+    that told of it; it is left out.
+    """
+    starts: dict[str, list[int]] = {}
+    for found in _IDS.finditer(text):
+        starts.setdefault(found[1], []).append(found.end())
+    layouts = {}
+    for job in jobs:
+        trusted = _trusted(text, job, starts.get(str(job.job_id), ()))
+        if trusted and (allocations := _allocations(trusted)):
+            layouts[job.job_id] = allocations
+    return layouts
+
+
+def _trusted(text: str, job: Job, starts: Iterable[int]) -> str:
+    """Return the part of the job's record that only Slurm writes; ``""`` where it is not found.
+
+    *starts* are the places behind ``JobName=`` of what looks like the job's record.
+    """
+    begin = next((at for at in starts if text.startswith(f"{job.name}\n   ", at)), -1)
+    end = text.find(_LAST, begin + len(job.name))
+    return text[begin + len(job.name) : end] if begin >= 0 <= end else ""
+
+
+def _allocations(trusted: str) -> tuple[NodeAllocation, ...]:
+    """Return one entry for each node and type of GPU; a node without GPUs has one too."""
+    found = []
+    for hosts, cpus, memory, gres in _NODES.findall(trusted):
+        held = gpus(gres)
+        for node in expand(hosts):
+            if not held:
+                found.append(NodeAllocation(node, "", (), cpus, int(memory)))
+            found += [
+                NodeAllocation(node, entry.kind, entry.indexes, cpus, int(memory)) for entry in held
+            ]
+    return tuple(found)

@@ -1,0 +1,151 @@
+"""A snapshot by commands: which program answers for which part, all run at the same time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slurm_gpu_policy.adapters.slurm.run import Answer, Call, reading_environment, run_all
+from slurm_gpu_policy.adapters.slurm.words import error_in
+from slurm_gpu_policy.errors import SlurmUnavailable
+from slurm_gpu_policy.model.snapshot import Part, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from slurm_gpu_policy.adapters.slurm.kept_answers import KeptAnswers
+    from slurm_gpu_policy.adapters.slurm.parse_jobs import JobReader
+    from slurm_gpu_policy.model.account import Association
+
+_SCONTROL = ("scontrol", "-a", "-o")
+_NOTHING_PENDING = "Unable to find jobs matching"
+
+
+class Reading:
+    """One snapshot in the making: plan the calls, run them, put the answers together."""
+
+    def __init__(self, parts: tuple[Part, ...], user: str | None, kept: KeptAnswers | None) -> None:
+        self._parts = frozenset(parts)
+        self._user = user
+        self._kept = kept
+        self._jobs: JobReader | None = None
+        self._calls: dict[str, Call] = {}
+        self._texts: dict[str, str] = {}
+
+    def run(self, timeout: float, now: int) -> Snapshot:
+        """Ask Slurm and return the snapshot of the moment *now*."""
+        self._plan()
+        answers = run_all(list(self._calls.values()), timeout=timeout) if self._calls else []
+        for name, answer in zip(self._calls, answers, strict=True):
+            self._take(name, answer)
+        return self._snapshot(now)
+
+    def _plan(self) -> None:
+        env = reading_environment()
+
+        def ask(name: str, *argv: str, sink: Callable[[bytes], object] | None = None) -> None:
+            self._calls[name] = Call(argv, env=env, sink=sink)
+
+        parts = self._parts
+        if Part.JOBS in parts:
+            from slurm_gpu_policy.adapters.slurm.parse_jobs import (  # noqa: PLC0415
+                JobReader,
+                draw_mark,
+                squeue_format,
+            )
+
+            mark = draw_mark()
+            self._jobs = JobReader(mark)
+            ask("jobs", "squeue", "-h", "-a", "-O", squeue_format(mark), sink=self._jobs.feed)
+        if Part.NODES in parts:
+            ask("nodes", *_SCONTROL, "-d", "show", "node")
+        if Part.PARTITIONS in parts:
+            ask("partitions", *_SCONTROL, "show", "partition")
+        if Part.RESERVATIONS in parts:
+            ask("reservations", *_SCONTROL, "show", "reservation")
+        if Part.CONFIG in parts:
+            ask("config", "scontrol", "show", "config")
+        if Part.PRIORITIES in parts:
+            from slurm_gpu_policy.adapters.slurm import parse_priority  # noqa: PLC0415
+
+            ask("priorities", "sprio", "-h", "-o", parse_priority.FORMAT)
+        if parts & {Part.ASSOCIATIONS, Part.QOS, Part.SHARES}:
+            self._plan_accounts(ask)
+
+    def _plan_accounts(self, ask: Callable[..., None]) -> None:
+        from slurm_gpu_policy.adapters.slurm import parse_accounts as accounts  # noqa: PLC0415
+
+        def ask_database(name: str, *argv: str) -> None:
+            text = self._kept.get(name, argv) if self._kept else None
+            if text is None:
+                ask(name, *argv)
+            else:
+                self._texts[name] = text
+
+        show = ("sacctmgr", "-n", "-P", "show")
+        if Part.ASSOCIATIONS in self._parts:
+            whose: tuple[str, ...] = ("where", f"user={self._user}") if self._user else ()
+            who = ("where", f"name={self._user}") if self._user else ()
+            form = accounts.format_of(accounts.ASSOCIATION_FIELDS)
+            ask_database("associations", *show, "assoc", *whose, f"format={form}")
+            form = accounts.format_of(accounts.DEFAULT_FIELDS)
+            ask_database("users", *show, "user", *who, f"format={form}")
+        if Part.QOS in self._parts:
+            form = accounts.format_of(accounts.QOS_FIELDS)
+            ask_database("qos", *show, "qos", f"format={form}")
+        if Part.SHARES in self._parts:
+            whose = ("-u", self._user) if self._user else ("-a",)
+            form = accounts.format_of(accounts.SHARE_FIELDS)
+            ask("shares", "sshare", *whose, "-m", "-h", "-P", "-o", form)
+
+    def _take(self, name: str, answer: Answer) -> None:
+        call = self._calls[name]
+        if answer.code == 0:
+            self._texts[name] = answer.stdout
+            if self._kept and call.argv[0] == "sacctmgr":
+                self._kept.put(name, call.argv, answer.stdout)
+            return
+        error = error_in(answer)
+        old = self._kept.get(name, call.argv, stale=True) if self._kept else None
+        if name == "priorities" and _NOTHING_PENDING in str(error):
+            self._texts[name] = ""
+        elif old is not None and isinstance(error, SlurmUnavailable):
+            self._texts[name] = old  # slurmdbd is down; slurmctld goes on without it, so do we
+        else:
+            raise error
+
+    def _snapshot(self, now: int) -> Snapshot:
+        texts = self._texts
+        found: dict[str, Any] = {}
+        if texts.keys() & {"nodes", "partitions", "reservations", "config"}:
+            from slurm_gpu_policy.adapters.slurm import parse_cluster  # noqa: PLC0415
+
+            for name in ("nodes", "partitions", "reservations", "config"):
+                if name in texts:
+                    found[name] = getattr(parse_cluster, name)(texts[name])
+        if self._jobs is not None:
+            found["jobs"] = self._jobs.close()
+            found["unknown_states"] = self._jobs.unknown_states
+        if "priorities" in texts:
+            from slurm_gpu_policy.adapters.slurm import parse_priority  # noqa: PLC0415
+
+            found["priorities"] = parse_priority.priorities(texts["priorities"])
+        if texts.keys() & {"associations", "shares", "qos"}:
+            from slurm_gpu_policy.adapters.slurm import parse_accounts  # noqa: PLC0415
+
+            if "qos" in texts:
+                found["qos"] = parse_accounts.qos(texts["qos"])
+            if texts.keys() & {"associations", "shares"}:
+                found["associations"] = self._associations()
+        return Snapshot(time=now, **found)
+
+    def _associations(self) -> tuple[Association, ...]:
+        from slurm_gpu_policy.adapters.slurm import parse_accounts as accounts  # noqa: PLC0415
+
+        texts = self._texts
+        shares = accounts.shares(texts["shares"]) if "shares" in texts else ()
+        if "associations" not in texts:
+            return shares
+        found = accounts.mark_defaults(
+            accounts.associations(texts["associations"]), accounts.defaults(texts["users"])
+        )
+        return accounts.with_shares(found, shares) if shares else found

@@ -1,0 +1,87 @@
+"""Slurm's own words for what went wrong, and the errors they become."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slurm_gpu_policy.errors import (
+    JobNotFound,
+    SlurmError,
+    SlurmRefused,
+    SlurmTimeout,
+    SlurmUnavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from slurm_gpu_policy.adapters.slurm.run import Answer
+
+UNKNOWN_JOB = "Invalid job id specified"
+ALREADY_OVER = ("already completing or completed", "already finished")
+
+# The connection was made and then lost: the controller may have acted on the call.
+_LOST = (
+    "Socket timed out on send/recv",
+    "Zero Bytes were transmitted",
+    "Transport endpoint is not connected",
+    "Connection reset by peer",
+    "Unexpected message received",
+)
+# It was never made.
+_UNREACHABLE = (
+    "Unable to contact slurm controller",
+    "Unable to contact slurm",
+    "Unable to connect",
+    "Unable to establish",
+    "Connection refused",
+    "Connection timed out",
+    "No route to host",
+    "Network is unreachable",
+    "Unable to resolve",
+    "Could not establish a configuration source",
+    "Unable to process configuration file",
+    "Unable to determine this slurmd's NodeName",
+    "slurm controller in standby mode",
+    "failed to open persistent connection",
+    "Problem talking to the database",
+    "Protocol authentication error",
+    "Incompatible versions of client and server code",
+    "Munge encode failed",
+    "If munged is up",
+)
+
+
+def said(answer: Answer) -> str:
+    """Return what a program complained of, without the program's name before each line."""
+    program = answer.argv[0].rpartition("/")[2]
+    lines = []
+    for raw in answer.stderr.splitlines():
+        line = raw.strip().removeprefix(f"{program}: ").removeprefix("error: ").strip()
+        if line and line not in lines:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def error_in(answer: Answer, job_id: str | None = None) -> SlurmError:
+    """Return the error that a program's complaint stands for."""
+    return error_for(said(answer), answer.argv, answer.code, job_id)
+
+
+def error_for(
+    text: str, argv: Sequence[str], code: int = 1, job_id: str | None = None
+) -> SlurmError:
+    """Return the error that Slurm's words *text* stand for; *job_id* is the job it is about."""
+    program = argv[0].rpartition("/")[2]
+    if job_id is not None and UNKNOWN_JOB in text:
+        return JobNotFound(job_id)
+    if any(phrase in text for phrase in _LOST):
+        msg = (
+            f"the connection to Slurm was lost before {program} had its answer ({text}); "
+            "what happened is not known"
+        )
+        return SlurmTimeout(msg)
+    if any(phrase in text for phrase in _UNREACHABLE):
+        msg = f"Slurm cannot be reached: {program} says: {text}; see `scontrol ping`"
+        return SlurmUnavailable(msg)
+    return SlurmRefused(text or f"{program} ended with code {code} and without a word")

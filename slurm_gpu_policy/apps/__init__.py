@@ -1,0 +1,1 @@
+"""Who calls: the programs. Exit codes and terminals are chosen in here and nowhere else."""

@@ -1,0 +1,1 @@
+"""What the site wants: the policy file, its schema and its loader."""

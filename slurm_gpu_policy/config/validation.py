@@ -1,0 +1,212 @@
+"""From YAML text to a validated policy, with every error's line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from slurm_gpu_policy.config.builtin import WORKLOADS
+from slurm_gpu_policy.config.schema import Policy
+from slurm_gpu_policy.errors import PolicyFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
+
+_MOST_NODES = 200_000
+"""Aliases can make a small file unfold without end; a real policy is far below this."""
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+
+Path = tuple[str | int, ...]
+
+
+class _Document:
+    """A YAML document as plain data, and the line each part of it stands on.
+
+    Scalars stay texts, so that ``4:00:00`` is not read as a sexagesimal number, ``2.50`` keeps
+    its digits and ``no`` stays a name; pydantic gives them their types.
+    """
+
+    def __init__(self, source: bytes, path: str) -> None:
+        self.path = path
+        self.lines: dict[Path, int] = {}
+        self.problems: list[str] = []
+        self._count = 0
+        self.data = self._read(source)
+
+    def _read(self, source: bytes) -> Any:
+        try:
+            root = yaml.compose(source.decode("utf-8"), Loader=yaml.SafeLoader)
+            return {} if root is None else self._plain(root, ())
+        except UnicodeDecodeError as error:
+            line = source[: error.start].count(b"\n") + 1
+            self.problems.append(f"{self.path}:{line}: is not UTF-8 text")
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = mark.line + 1 if mark else 1
+            what = getattr(error, "problem", None) or str(error).splitlines()[0]
+            self.problems.append(f"{self.path}:{line}: is not YAML: {what}")
+        except RecursionError:
+            self.problems.append(f"{self.path}:1: is nested too deeply")
+        raise PolicyFileError(self.path, self.problems)
+
+    def _plain(self, node: yaml.Node, where: Path) -> Any:
+        self._count += 1
+        if self._count > _MOST_NODES:
+            mark = node.start_mark
+            raise yaml.MarkedYAMLError(problem="it unfolds into too many values", problem_mark=mark)
+        self.lines.setdefault(where, node.start_mark.line + 1)
+        if isinstance(node, yaml.ScalarNode):
+            return None if node.style is None and node.value in _NULL else node.value
+        if isinstance(node, yaml.SequenceNode):
+            return [self._plain(item, (*where, i)) for i, item in enumerate(node.value)]
+        return self._plain_mapping(node, where)
+
+    def _plain_mapping(self, node: yaml.Node, where: Path) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.say(line, where, "a list or mapping as key", "a plain name as key")
+                continue
+            key = key_node.value
+            if key in result:
+                self.say(line, (*where, key), "the key a second time", "each key once")
+                continue
+            self.lines[(*where, key)] = line
+            result[key] = self._plain(value_node, (*where, key))
+        return result
+
+    def line(self, where: Path) -> int:
+        """Return the line of *where*, or of the nearest thing around it."""
+        while where and where not in self.lines:
+            where = where[:-1]
+        return self.lines.get(where, 1)
+
+    def say(self, line: int, where: Path, found: str, wanted: str) -> None:
+        """Note a problem: file, line, field, found, wanted."""
+        field = ".".join(str(part) for part in where) or "the file"
+        self.problems.append(f"{self.path}:{line}: {field}: found {found}, wanted {wanted}")
+
+
+def validate(source: bytes, path: str) -> Policy:
+    """Return the policy in *source*.
+
+    Raises:
+        PolicyFileError: with all problems at once, each as ``file:line: field: found, wanted``.
+    """
+    document = _Document(source, path)
+    policy: Policy | None = None
+    try:
+        policy = Policy.model_validate(document.data)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            _say_error(document, details)
+    _check_references(document)
+    if document.problems or policy is None:
+        raise PolicyFileError(path, sorted(document.problems, key=_line_of))
+    return policy
+
+
+def validate_options(
+    source: bytes, path: str, known: Mapping[str, str]
+) -> dict[str, str | list[str]]:
+    """Return the option defaults in a user's settings file, by parameter name.
+
+    Raises:
+        PolicyFileError: with all problems at once.
+    """
+    document = _Document(source, path)
+    result: dict[str, str | list[str]] = {}
+    data = document.data
+    if not isinstance(data, dict):
+        document.say(1, (), "something else", "one `option: value` a line")
+        data = {}
+    for key, value in data.items():
+        name = key.lstrip("-").replace("_", "-")
+        line = document.line((key,))
+        if name not in known:
+            document.say(line, (key,), "no such option", "a long option of gpu-submit")
+        elif isinstance(value, str):
+            result[known[name]] = value
+        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+            result[known[name]] = value
+        else:
+            document.say(line, (key,), _shown(value), "a plain value or a list of them")
+    if document.problems:
+        raise PolicyFileError(path, document.problems)
+    return result
+
+
+def _say_error(document: _Document, details: ErrorDetails) -> None:
+    """Turn one of pydantic's errors into our form."""
+    where = tuple(part for part in details["loc"] if part != "[key]")
+    line = document.line(where)
+    kind, message = details["type"], details["msg"]
+    if kind == "extra_forbidden":
+        document.say(line, where, "a field that does not exist", _fields_at(where[:-1]))
+        return
+    if kind == "value_error":  # our parsers of units say "'x' is not …: write it as …"
+        message = message.removeprefix("Value error, ")
+        message = message.partition(": ")[2] or message
+    message = message.removeprefix("Input should be ")
+    document.say(line, where, _shown(details["input"]), message[:1].lower() + message[1:])
+
+
+def _check_references(document: _Document) -> None:
+    """Say which workload names refer to no class; beside pydantic, so that all errors show."""
+    data = document.data if isinstance(document.data, dict) else {}
+    own = data.get("workloads")
+    known = {*WORKLOADS, *(own if isinstance(own, dict) else ())}
+    uses: list[tuple[Path, Any]] = []
+    if isinstance(defaults := data.get("defaults"), dict) and "workload" in defaults:
+        uses.append((("defaults", "workload"), defaults["workload"]))
+    if isinstance(limits := data.get("limits"), dict):
+        by_workload = limits.get("workloads")
+        if isinstance(by_workload, dict):
+            uses.extend((("limits", "workloads", name), name) for name in by_workload)
+    for where, name in uses:
+        if name not in known:
+            wanted = "one of: " + ", ".join(sorted(known))
+            document.say(document.line(where), where, _shown(name), wanted)
+
+
+def _fields_at(where: Path) -> str:
+    """Return the names that are allowed at *where*, for an unknown one beside them."""
+    model: Any = Policy
+    for part in where:
+        fields = getattr(model, "model_fields", {})
+        annotation = fields[part].annotation if part in fields else model
+        model = _model_in(annotation) or model
+    return "one of: " + ", ".join(model.model_fields)
+
+
+def _model_in(annotation: Any) -> Any:
+    """Return the pydantic model inside a type such as ``dict[str, GpuType]``."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if (found := _model_in(argument)) is not None:
+            return found
+    return None
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message, kept short."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…'"  # noqa: PLR2004
+
+
+def _line_of(problem: str) -> int:
+    """Return the line number a problem names, to sort by it."""
+    for part in problem.split(":"):
+        if part.isdigit():
+            return int(part)
+    return 0

@@ -1,0 +1,44 @@
+"""The cluster at one moment, in as many parts as were asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slurm_gpu_policy.model.account import Association, Qos
+    from slurm_gpu_policy.model.cluster import ClusterConfig, Node, Partition, Reservation
+    from slurm_gpu_policy.model.job import Job, PriorityFactors
+
+
+class Part(Enum):
+    """A part of a snapshot, each one call to Slurm."""
+
+    JOBS = "jobs"
+    NODES = "nodes"
+    PARTITIONS = "partitions"
+    ASSOCIATIONS = "associations"
+    SHARES = "shares"
+    """Fills shares, usage and factors of the associations."""
+    QOS = "qos"
+    PRIORITIES = "priorities"
+    RESERVATIONS = "reservations"
+    CONFIG = "config"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What Slurm said at ``time`` (Unix seconds). Parts not asked for are empty or ``None``."""
+
+    time: int
+    jobs: tuple[Job, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    partitions: tuple[Partition, ...] = ()
+    associations: tuple[Association, ...] = ()
+    qos: tuple[Qos, ...] = ()
+    priorities: tuple[PriorityFactors, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    config: ClusterConfig | None = None
+    unknown_states: int = 0
+    """Records whose state this version does not know (shown as UNKNOWN)."""

@@ -1,0 +1,1 @@
+"""What should be: pure functions of requests, snapshots and the site's policy."""

@@ -1,0 +1,216 @@
+"""What the use cases need of the world, as small Protocols they own.
+
+Two implementations of the Slurm ports exist, the command line and pyslurm, and an in-memory
+fake for tests; ``tests/contract`` holds them all to the docstrings below.
+All methods raise :class:`~slurm_gpu_policy.errors.SlurmUnavailable` when Slurm cannot be
+reached, :class:`~slurm_gpu_policy.errors.SlurmTimeout` when it does not answer in time, and
+:class:`~slurm_gpu_policy.errors.SlurmRefused` with Slurm's own words when it says no.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from slurm_gpu_policy.model.decision import Decision
+    from slurm_gpu_policy.model.job import (
+        AccountingRecord,
+        Job,
+        JobDetail,
+        JobId,
+        NodeAllocation,
+    )
+    from slurm_gpu_policy.model.request import Request
+    from slurm_gpu_policy.model.snapshot import Part, Snapshot
+    from slurm_gpu_policy.model.submission import Submission
+
+
+class ReadPort(Protocol):
+    """Reads the cluster; never changes it."""
+
+    def read(self, *parts: Part, user: str | None = None) -> Snapshot:
+        """Return the *parts* asked for, read at the same moment as far as Slurm allows.
+
+        *user* narrows ``Part.ASSOCIATIONS`` to that user's own ones (cheap on a large site);
+        the other parts are always whole.
+        """
+        ...
+
+    def jobs(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
+        """Return the records of these jobs in one call (also ended ones Slurm still holds).
+
+        An id is what Slurm prints: ``123`` (for an array: all its records) or ``123_4``. Ids
+        unknown to Slurm are left out, so the answer may be shorter, or longer for arrays.
+        """
+        ...
+
+    def job(self, job_id: str) -> JobDetail:
+        """Return one job in detail, with GPU indexes per node while it holds any.
+
+        Raises:
+            JobNotFound: Slurm has no such job in memory.
+        """
+        ...
+
+    def allocations(self) -> Mapping[JobId, tuple[NodeAllocation, ...]]:
+        """Return what every job that holds nodes holds on each of them, in one call.
+
+        One entry per node and GPU type, as in :attr:`JobDetail.allocations`; a job on nodes
+        without GPUs has entries without indexes. Jobs that hold nothing are left out.
+        """
+        ...
+
+    def estimated_starts(self, job_ids: Sequence[str]) -> Mapping[JobId, int]:
+        """Return Slurm's own planned start (Unix seconds) of those pending jobs that have one."""
+        ...
+
+    def script(self, job_id: str) -> str:
+        """Return the batch script Slurm keeps for a job.
+
+        Raises:
+            JobNotFound: no such job, or it has no batch script.
+        """
+        ...
+
+
+class SubmitPort(Protocol):
+    """Puts jobs into the queue."""
+
+    def submit(self, submission: Submission) -> JobId:
+        """Queue one job and return its id. Never retries by itself.
+
+        Raises:
+            SlurmTimeout: whether a job exists is unknown (no answer, or the connection broke
+                after the request had been sent); look with :meth:`find`.
+            SlurmUnavailable: certainly no job was queued (the connection was refused).
+        """
+        ...
+
+    def submit_many(self, submissions: Sequence[Submission]) -> tuple[JobId | Exception, ...]:
+        """Queue many jobs; the i-th answer is the i-th job's id or the error :meth:`submit` has."""
+        ...
+
+    def allocate(self, submission: Submission, timeout_seconds: int | None = None) -> JobId:
+        """Wait for an allocation without a script and return its id; it lasts until cancelled.
+
+        Raises:
+            SlurmTimeout: not granted within *timeout_seconds*; the request was withdrawn.
+        """
+        ...
+
+    def find(self, token: str) -> tuple[JobId, ...]:
+        """Return the caller's jobs whose comment carries *token*, oldest first, in any state.
+
+        More than one means that a call which seemed lost did take effect after all.
+        """
+        ...
+
+    def would_start(self, submission: Submission) -> int | None:
+        """Return when Slurm would start this job (Unix seconds), queueing nothing.
+
+        ``None`` where Slurm cannot say (for instance while fitting nodes are drained).
+        """
+        ...
+
+
+class SteerPort(Protocol):
+    """Changes jobs that are in the queue."""
+
+    def cancel(self, job_id: str, *, signal: str | None = None) -> None:
+        """Cancel a job, or send it *signal* (``USR1``, ``TERM`` …).
+
+        Raises:
+            JobNotFound: unknown job (an already ended one is no error).
+        """
+        ...
+
+    def hold(self, job_id: str) -> None:
+        """Keep a pending job from starting until released by an operator (priority 0)."""
+        ...
+
+    def release(self, job_id: str) -> None:
+        """Undo :meth:`hold`."""
+        ...
+
+    def requeue(self, job_id: str, *, hold: bool = False) -> None:
+        """Put a running or ended batch job back into the queue, held if *hold*."""
+        ...
+
+    def modify(self, job_id: str, changes: Mapping[str, str]) -> None:
+        """Change a job. Keys: ``time_limit`` (seconds), ``nice``, ``priority``, ``qos``,
+        ``partition``, ``account``, ``name``, ``comment``, ``admin_comment``, ``features``,
+        ``excluded_nodes``, ``site_factor``, ``deadline``; values as text.
+
+        Raises:
+            ValueError: a key that is none of these.
+        """
+        ...
+
+    def notify(self, job_id: str, message: str) -> None:
+        """Write *message* to a running job's standard error (srun, salloc) or output file."""
+        ...
+
+    def set_site_factors(self, factors: Mapping[JobId, int]) -> Mapping[JobId, str]:
+        """Set many site factors in as few calls as Slurm allows; 0 removes a boost.
+
+        Returns Slurm's words for each job that it refused; empty when all were set.
+        """
+        ...
+
+
+class AccountPort(Protocol):
+    """Reads Slurm's accounting."""
+
+    def accounting(
+        self,
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        job_ids: Sequence[str] = (),
+        users: Sequence[str] = (),
+        accounts: Sequence[str] = (),
+    ) -> tuple[AccountingRecord, ...]:
+        """Return every run that overlaps [start, end) (Unix seconds), duplicates included.
+
+        Without times and ids: the runs since midnight, as sacct has it.
+        """
+        ...
+
+
+class SlurmPort(ReadPort, SubmitPort, SteerPort, AccountPort, Protocol):
+    """All four; what bootstrap hands out."""
+
+    @property
+    def description(self) -> str:
+        """How Slurm is reached, for ``gpu-policy doctor``: ``commands of Slurm 22.05.8``."""
+        ...
+
+
+class RenderPort(Protocol):
+    """Makes sbatch scripts."""
+
+    def render(self, request: Request, decision: Decision, token: str) -> Submission:
+        """Return the script and options for an admitted request.
+
+        Raises:
+            RenderError: unknown template, a missing or unknown parameter, a broken template.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that tests own it."""
+
+    def now(self) -> int:
+        """Return Unix seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...

@@ -1,0 +1,158 @@
+"""From a request to exactly one job: read, decide, render, submit, and never twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from slurm_gpu_policy.errors import Refused, SlurmTimeout, SlurmUnavailable
+from slurm_gpu_policy.model.snapshot import Part
+from slurm_gpu_policy.policy.admission import decide, needs_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from slurm_gpu_policy.config.schema import Policy
+    from slurm_gpu_policy.model.decision import Decision
+    from slurm_gpu_policy.model.job import JobId
+    from slurm_gpu_policy.model.request import Request
+    from slurm_gpu_policy.model.snapshot import Snapshot
+    from slurm_gpu_policy.model.submission import Submission
+    from slurm_gpu_policy.services.ports import Clock, RenderPort, SlurmPort
+
+T = TypeVar("T")
+
+_FIRST_DELAY_SECONDS = 0.5
+_LONGEST_DELAY_SECONDS = 10.0
+_PARTS = (Part.PARTITIONS, Part.NODES, Part.ASSOCIATIONS, Part.QOS, Part.CONFIG)
+
+
+class Submit:
+    """The use case of ``gpu-submit``.
+
+    ``new_token`` returns a text that no other submission has; ``on_wait`` is told, in words,
+    each time Slurm is away and a retry follows.
+    """
+
+    def __init__(  # noqa: PLR0913 - the whole world of the use case, by name
+        self,
+        *,
+        slurm: SlurmPort,
+        renderer: RenderPort,
+        policy: Policy,
+        clock: Clock,
+        new_token: Callable[[], str],
+        on_wait: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._slurm = slurm
+        self._renderer = renderer
+        self._policy = policy
+        self._clock = clock
+        self._new_token = new_token
+        self._on_wait = on_wait
+
+    def read(self, requests: Sequence[Request]) -> Snapshot:
+        """Return what deciding these requests needs to know, in one reading.
+
+        Raises:
+            SlurmUnavailable: Slurm stayed away for longer than the site's ``slurm.retry_for``.
+        """
+        parts = _PARTS
+        if any(needs_jobs(request, self._policy) for request in requests):
+            parts = (*parts, Part.JOBS)
+        users = {request.user for request in requests}
+        user = users.pop() if len(users) == 1 else None
+        return self._patiently(lambda: self._slurm.read(*parts, user=user))
+
+    def decide(self, request: Request, snapshot: Snapshot) -> Decision:
+        """Return the decision on a request, whatever it is."""
+        policy = self._policy
+        name = snapshot.config.name if snapshot.config else ""
+        cluster = policy.clusters.get(name, policy.cluster_defaults)
+        return decide(request, snapshot, policy, cluster)
+
+    def prepare(self, request: Request, decision: Decision) -> Submission:
+        """Return the script and options of an admitted request.
+
+        Raises:
+            Refused: the decision was no admission.
+            RenderError: the template cannot be rendered.
+        """
+        if decision.kind == "refuse":
+            raise Refused(decision)
+        return self._renderer.render(request, decision, self._new_token())
+
+    def submit(self, submission: Submission) -> JobId:
+        """Queue one job, exactly once.
+
+        A call that was lost on the way is looked for by its token before any retry; should it
+        turn up after all once another took its place, the later job is cancelled.
+
+        Raises:
+            SlurmRefused: Slurm said no.
+            SlurmUnavailable: Slurm stayed away; no job was queued.
+            SlurmTimeout: Slurm stayed away after a call whose fate is unknown.
+        """
+        lost = False
+
+        def attempt() -> JobId:
+            nonlocal lost
+            if lost and (found := self._slurm.find(submission.token)):
+                return self._keep_one(found)
+            try:
+                job_id = self._slurm.submit(submission)
+            except SlurmTimeout:
+                lost = True
+                raise
+            return self._keep_one(self._slurm.find(submission.token) or (job_id,)) if lost else job_id
+
+        try:
+            return self._patiently(attempt)
+        except SlurmUnavailable as error:
+            if not lost:
+                raise
+            msg = (
+                f"{error}. One submission went out without an answer: when Slurm is back, "
+                f"look whether a job has gpu-submit(token={submission.token} in its comment "
+                "(squeue --me --states=all -O JobID,Comment:200)"
+            )
+            raise SlurmTimeout(msg) from error
+
+    def submit_many(self, submissions: Sequence[Submission]) -> tuple[JobId | Exception, ...]:
+        """Queue many jobs, each exactly once; the i-th answer is the i-th job's id or error."""
+        answers = list(self._slurm.submit_many(submissions))
+        for place, answer in enumerate(answers):
+            if isinstance(answer, SlurmUnavailable):
+                lost = isinstance(answer, SlurmTimeout)
+                answers[place] = self._try_again(submissions[place], lost=lost)
+        return tuple(answers)
+
+    def _try_again(self, submission: Submission, *, lost: bool) -> JobId | Exception:
+        try:
+            if lost:
+                found = self._patiently(lambda: self._slurm.find(submission.token))
+                if found:
+                    return self._keep_one(found)
+            return self.submit(submission)
+        except Exception as error:  # noqa: BLE001 - every job of a batch has an answer of its own
+            return error
+
+    def _keep_one(self, job_ids: Sequence[JobId]) -> JobId:
+        """Cancel all but the oldest of the jobs that one submission made."""
+        for extra in job_ids[1:]:
+            self._slurm.cancel(str(extra))
+        return job_ids[0]
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Return ``call()``, again and again with growing delay while Slurm is away."""
+        deadline = self._clock.monotonic() + self._policy.slurm.retry_for
+        delay = _FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return call()
+            except SlurmUnavailable as error:
+                left = deadline - self._clock.monotonic()
+                if left <= 0:
+                    raise
+                self._on_wait(f"{error}; trying again for {left:.0f} s")
+            self._clock.sleep(min(delay, left))
+            delay = min(delay * 2, _LONGEST_DELAY_SECONDS)

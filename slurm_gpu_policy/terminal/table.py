@@ -1,0 +1,83 @@
+"""Tables: drawn by rich on a terminal, plain aligned text everywhere else."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from slurm_gpu_policy.terminal.text import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_GAP = "  "
+_ZERO_WIDTH = frozenset({"Mn", "Me", "Cf"})
+_WIDE = frozenset("WF")
+
+
+class Column(NamedTuple):
+    """A column. ``style`` is rich's, used on a terminal only; ``wraps`` lets it break lines."""
+
+    title: str
+    right: bool = False
+    style: str = ""
+    wraps: bool = False
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """Print *rows* under the titles of *columns*; every cell is made safe here."""
+    cells = [[safe(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_drawn(columns, cells)
+    else:
+        print(plain_table(columns, cells))  # noqa: T201 - what this module is for
+
+
+def plain_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    """Return the table as text: columns as wide as their widest cell, two spaces between."""
+    lines = [[column.title for column in columns], *rows]
+    widths = [max(width(line[place]) for line in lines) for place in range(len(columns))]
+    return "\n".join(
+        _GAP.join(
+            _pad(cell, size, right=column.right)
+            for cell, size, column in zip(line, widths, columns, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def width(text: str) -> int:
+    """Return how many cells of a terminal *text* takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, east_asian_width  # noqa: PLC0415 - seldom needed
+
+    return sum(
+        0 if category(char) in _ZERO_WIDTH else 2 if east_asian_width(char) in _WIDE else 1
+        for char in text
+    )
+
+
+def _pad(text: str, size: int, *, right: bool) -> str:
+    blank = " " * (size - width(text))
+    return blank + text if right else text + blank
+
+
+def _print_drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box  # noqa: PLC0415 - a pipe need not pay for it
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            style=column.style,
+            no_wrap=not column.wraps,
+            overflow="fold" if column.wraps else "ellipsis",
+        )
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text: "[red]" in a name is no markup
+    Console(highlight=False).print(table)

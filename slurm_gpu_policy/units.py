@@ -1,0 +1,103 @@
+"""Words for quantities: time in seconds, memory in MiB, money in micro-units, all integers.
+
+Nothing here is a float: prices and budgets must add up exactly, and Slurm itself counts
+seconds and mebibytes.
+"""
+
+from __future__ import annotations
+
+import re
+
+from slurm_gpu_policy.errors import RequestError
+
+MICRO = 1_000_000
+"""Micro-units in one unit of the site's currency."""
+
+_HUMAN_TIME = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
+_SLURM_TIME = re.compile(
+    r"(?:(?P<d>\d+)-(?P<dh>\d+)(?::(?P<dm>\d+)(?::(?P<ds>\d+))?)?"
+    r"|(?P<h>\d+):(?P<hm>\d+):(?P<hs>\d+)"
+    r"|(?P<m>\d+)(?::(?P<s>\d+))?)",
+    re.ASCII,
+)
+_MEMORY = re.compile(r"(\d{1,18})(?:([KMGTP])(?:i?B)?)?", re.ASCII | re.IGNORECASE)
+_MONEY = re.compile(r"(\d{1,12})(?:\.(\d{1,6}))?", re.ASCII)
+_MEBIBYTES = {"M": 1, "G": 1024, "T": 1024**2, "P": 1024**3}
+_MAX_SECONDS = (2**32 - 3) * 60
+"""Slurm keeps minutes in 32 bits and uses the topmost two values as marks (slurm.h, NO_VAL)."""
+
+
+def parse_duration(text: str) -> int:
+    """Return the seconds in *text*: ``4h``, ``1d12h``, ``90s``, or any form ``sbatch -t`` takes.
+
+    A bare number is minutes, as in ``sbatch --time``.
+
+    Raises:
+        RequestError: *text* is no duration, is zero, or is longer than Slurm can hold.
+    """
+    text = text.strip()
+    if (human := _HUMAN_TIME.fullmatch(text)) and text:
+        days, hours, minutes, seconds = (int(part or 0) for part in human.groups())
+        total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    elif slurm := _SLURM_TIME.fullmatch(text):
+        part = {name: int(value or 0) for name, value in slurm.groupdict().items()}
+        total = (
+            ((part["d"] * 24 + part["dh"] + part["h"]) * 60 + part["dm"] + part["hm"] + part["m"])
+            * 60
+        ) + (part["ds"] + part["hs"] + part["s"])
+    else:
+        msg = (
+            f"{text!r} is not a duration: write it as 4h, 1d12h, 90s, "
+            "or like sbatch --time: minutes, hours:minutes:seconds, days-hours"
+        )
+        raise RequestError(msg)
+    if not 0 < total <= _MAX_SECONDS:
+        msg = f"the duration {text!r} must be more than zero and at most what Slurm can hold"
+        raise RequestError(msg)
+    return total
+
+
+def format_duration(seconds: int) -> str:
+    """Return *seconds* the way Slurm prints a time limit: ``[D-]HH:MM:SS``."""
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    clock = f"{hour:02d}:{minute:02d}:{second:02d}"
+    return f"{days}-{clock}" if days else clock
+
+
+def parse_memory(text: str) -> int:
+    """Return the MiB in *text* (``64G``, ``500M``, ``1TB``); a bare number is MiB, as in sbatch.
+
+    Raises:
+        RequestError: *text* is no amount of memory.
+    """
+    match = _MEMORY.fullmatch(text.strip())
+    if match is None:
+        msg = f"{text!r} is not an amount of memory: write it as 64G, 500M or 1T"
+        raise RequestError(msg)
+    count, unit = int(match[1]), (match[2] or "M").upper()
+    if unit == "K":
+        return -(-count // 1024)
+    return count * _MEBIBYTES[unit]
+
+
+def parse_money(text: str) -> int:
+    """Return the micro-units in a decimal amount such as ``2.50``.
+
+    Raises:
+        RequestError: *text* is not a plain, non-negative decimal of at most six places.
+    """
+    match = _MONEY.fullmatch(text.strip())
+    if match is None:
+        msg = f"{text!r} is not an amount of money: write a plain decimal such as 12 or 12.50"
+        raise RequestError(msg)
+    return int(match[1]) * MICRO + int((match[2] or "").ljust(6, "0"))
+
+
+def format_money(micros: int) -> str:
+    """Return micro-units as a decimal: at least two places, never a rounded one."""
+    sign = "-" if micros < 0 else ""
+    whole, part = divmod(abs(micros), MICRO)
+    places = f"{part:06d}".rstrip("0").ljust(2, "0")
+    return f"{sign}{whole}.{places}"
