@@ -22,7 +22,8 @@
 -- For Lua 5.1 (Debian's slurmctld) and later. slurmctld reloads the script by itself
 -- when it changes.
 
-local TABLE = "/etc/slurm-gpu-policy/limits.lua"
+-- Another place: GPU_POLICY_LIMITS in slurmctld's environment (its unit's Environment=).
+local TABLE = os.getenv("GPU_POLICY_LIMITS") or "/etc/slurm-gpu-policy/limits.lua"
 local MAX_BYTES = 4 * 1024 * 1024
 local MAX_STEPS = 10 * 1000 * 1000      -- Lua instructions a table may take to load
 local ESLURM_ACCOUNTING_POLICY = 2050   -- "Job violates accounting/QOS policy"

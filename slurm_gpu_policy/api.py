@@ -83,11 +83,9 @@ def submit(
         SlurmRefused, SlurmUnavailable: what Slurm says, or that it does not.
         PolicyFileError: the policy file is wrong.
     """
-    rules, slurm, use = _open(policy)
-    decision, submission = _prepare(
-        use, _request(rules, command, gpus, gpu_type, hours, request)
-    )
-    del slurm
+    rules, _, use = _open(policy)
+    asked = _request(rules, command, gpus, gpu_type, hours, request)
+    decision, submission = _prepare(use, asked)
     return SubmittedJob(use.submit(submission), decision)
 
 
@@ -145,14 +143,18 @@ def _request(  # noqa: PLR0913, PLR0917 - one call site away from the public key
         fields["gpus"] = gpus
     try:
         return Request(
-            user=current_user(), command=tuple(command), gpu_types=tuple(filter(None, types)), **fields
+            user=current_user(),
+            command=tuple(command),
+            gpu_types=tuple(filter(None, types)),
+            **fields,
         )
     except TypeError as error:
         raise RequestError(str(error).removeprefix("Request.__init__() ")) from error
 
 
 def _prepare(use: Submit, request: Request) -> tuple[Decision, Submission]:
-    decision = use.decide(request, use.read([request]))
+    request = use.expand(request)
+    (decision,) = use.decide_all([request])
     if decision.kind == "refuse":
         raise Refused(decision)
     return decision, use.prepare(request, decision)

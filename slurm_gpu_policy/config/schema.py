@@ -39,6 +39,8 @@ def _from_text(parse: Any) -> BeforeValidator:
 Duration = Annotated[int, _from_text(parse_duration), Field(json_schema_extra={"unit": "duration"})]
 Memory = Annotated[int, _from_text(parse_memory), Field(json_schema_extra={"unit": "memory"})]
 Price = Annotated[int, _from_text(parse_money), Field(json_schema_extra={"unit": "money"})]
+Version = Annotated[Literal[1], BeforeValidator(lambda value: 1 if value == "1" else value)]
+"""The loader hands over texts, and a Literal takes nothing but its own value."""
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\s,|;=()]+$")]
@@ -181,7 +183,7 @@ class Slurm(_Strict):
 class Policy(_Strict):
     """The whole file."""
 
-    version: Literal[1] = Field(default=1, description="Version of this file's form.")
+    version: Version = Field(default=1, description="Version of this file's form.")
     currency: str = Field(
         default="credits",
         pattern=r"^[A-Za-z][A-Za-z0-9 _-]{0,15}$",

@@ -12,7 +12,7 @@ from slurm_gpu_policy.config.schema import Policy
 from slurm_gpu_policy.errors import PolicyFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pydantic_core import ErrorDetails
 
@@ -38,12 +38,20 @@ class _Document:
         self.data = self._read(source)
 
     def _read(self, source: bytes) -> Any:
+        text = ""
         try:
-            root = yaml.compose(source.decode("utf-8"), Loader=yaml.SafeLoader)
+            text = source.decode("utf-8")
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
             return {} if root is None else self._plain(root, ())
         except UnicodeDecodeError as error:
             line = source[: error.start].count(b"\n") + 1
             self.problems.append(f"{self.path}:{line}: is not UTF-8 text")
+        except yaml.reader.ReaderError as error:
+            line = text[: error.position].count("\n") + 1
+            found = f"U+{error.character:04X}"
+            self.problems.append(
+                f"{self.path}:{line}: found the character {found}, wanted a printable one"
+            )
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = mark.line + 1 if mark else 1
@@ -111,6 +119,15 @@ def validate(source: bytes, path: str) -> Policy:
     return policy
 
 
+def locate(source: bytes, path: str) -> Callable[[Path], int]:
+    """Return what tells the line of a place in *source*, or of the nearest thing around it.
+
+    Raises:
+        PolicyFileError: *source* is not YAML.
+    """
+    return _Document(source, path).line
+
+
 def validate_options(
     source: bytes, path: str, known: Mapping[str, str]
 ) -> dict[str, str | list[str]]:
@@ -130,9 +147,9 @@ def validate_options(
         line = document.line((key,))
         if name not in known:
             document.say(line, (key,), "no such option", "a long option of gpu-submit")
-        elif isinstance(value, str):
-            result[known[name]] = value
-        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+        elif isinstance(value, str) or (
+            isinstance(value, list) and all(isinstance(item, str) for item in value)
+        ):
             result[known[name]] = value
         else:
             document.say(line, (key,), _shown(value), "a plain value or a list of them")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from slurm_gpu_policy.model.decision import Decision, Reason
 from slurm_gpu_policy.model.tag import read_tag
 from slurm_gpu_policy.policy import rules
-from slurm_gpu_policy.policy.routing import Need, Route, route
+from slurm_gpu_policy.policy.fitting import Need, Route
+from slurm_gpu_policy.policy.routing import route
 from slurm_gpu_policy.units import format_duration, format_money
 
 if TYPE_CHECKING:

@@ -28,6 +28,13 @@ class Words:
     advice: str = ""
     facts: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return self.text
+
+
+NO_WORDS = Words("")
+"""For a job that does not wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -48,7 +55,7 @@ _RELEASE = "release it when it may start: scontrol release {job_id}"
 _REASONS: Mapping[str, tuple[str, str]] = {
     "none": ("Slurm has not looked at it yet", "wait a moment: Slurm looks every few seconds"),
     "resources": (
-        "it is among the next to start and waits until {wanted} are free",
+        "it is among the next to start and waits for {wanted} to be free",
         "nothing is wrong; a smaller or shorter job may start sooner",
     ),
     "priority": (
@@ -196,13 +203,15 @@ def reason_words(job: Job) -> Words:
     return Words(text.format_map(names), advice.format_map(names))
 
 
-def waiting_words(job: Job, snapshot: Snapshot) -> Words:
-    """Return why a job waits, with what the snapshot shows about it.
+def waiting_words(job: Job, snapshot: Snapshot | None = None) -> Words:
+    """Return why a job waits, with what a snapshot shows about it.
 
     Jobs, nodes and partitions are worth having in *snapshot* always; QOS and associations for
     limit reasons (:func:`needs_limits`); reservations for jobs that name one.
     """
     words = reason_words(job)
+    if snapshot is None:
+        return words
     return Words(words.text, words.advice, tuple(_facts(job, snapshot)))
 
 

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 class ReadPort(Protocol):
     """Reads the cluster; never changes it."""
 
-    def read(self, *parts: Part, user: str | None = None) -> Snapshot:
+    def read(self, *parts: Part, user: str | None = None, fresh: bool = False) -> Snapshot:
         """Return the *parts* asked for, read at the same moment as far as Slurm allows.
 
         *user* narrows ``Part.ASSOCIATIONS`` to that user's own ones (cheap on a large site);
-        the other parts are always whole.
+        the other parts are always whole. Associations and QOS, which come from Slurm's slow
+        database, may be some minutes old unless *fresh*.
         """
         ...
 
@@ -190,6 +191,16 @@ class SlurmPort(ReadPort, SubmitPort, SteerPort, AccountPort, Protocol):
 
 class RenderPort(Protocol):
     """Makes sbatch scripts."""
+
+    def expand(self, request: Request) -> Request:
+        """Return *request* with what its template adds to it (a sweep's array), to be decided on.
+
+        Applying it twice changes nothing.
+
+        Raises:
+            RenderError: as :meth:`render`.
+        """
+        ...
 
     def render(self, request: Request, decision: Decision, token: str) -> Submission:
         """Return the script and options for an admitted request.

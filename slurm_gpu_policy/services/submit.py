@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from slurm_gpu_policy.errors import Refused, SlurmTimeout, SlurmUnavailable
@@ -50,18 +51,44 @@ class Submit:
         self._new_token = new_token
         self._on_wait = on_wait
 
-    def read(self, requests: Sequence[Request]) -> Snapshot:
+    def expand(self, request: Request) -> Request:
+        """Return *request* with what its workload class and template add before a decision.
+
+        Raises:
+            RenderError: there is no such template, or it lacks a value.
+        """
+        workload = self._policy.workloads.get(request.workload)
+        if workload is not None and request.template is None and request.script is None:
+            request = replace(request, template=workload.template)
+        return self._renderer.expand(request)
+
+    def decide_all(self, requests: Sequence[Request]) -> tuple[Decision, ...]:
+        """Return the decisions on *requests*, all on one reading of Slurm.
+
+        What is known of accounts may be a few minutes old; nobody is refused on old news.
+
+        Raises:
+            SlurmUnavailable: Slurm stayed away for longer than the site's ``slurm.retry_for``.
+        """
+        snapshot = self.read(requests)
+        decisions = tuple(self.decide(request, snapshot) for request in requests)
+        if any(decision.kind == "refuse" for decision in decisions):
+            snapshot = self.read(requests, fresh=True)
+            decisions = tuple(self.decide(request, snapshot) for request in requests)
+        return decisions
+
+    def read(self, requests: Sequence[Request], *, fresh: bool = False) -> Snapshot:
         """Return what deciding these requests needs to know, in one reading.
 
         Raises:
             SlurmUnavailable: Slurm stayed away for longer than the site's ``slurm.retry_for``.
         """
-        parts = _PARTS
+        parts: tuple[Part, ...] = _PARTS
         if any(needs_jobs(request, self._policy) for request in requests):
             parts = (*parts, Part.JOBS)
         users = {request.user for request in requests}
         user = users.pop() if len(users) == 1 else None
-        return self._patiently(lambda: self._slurm.read(*parts, user=user))
+        return self._patiently(lambda: self._slurm.read(*parts, user=user, fresh=fresh))
 
     def decide(self, request: Request, snapshot: Snapshot) -> Decision:
         """Return the decision on a request, whatever it is."""
@@ -103,7 +130,9 @@ class Submit:
             except SlurmTimeout:
                 lost = True
                 raise
-            return self._keep_one(self._slurm.find(submission.token) or (job_id,)) if lost else job_id
+            if lost:  # the lost call may have taken effect meanwhile
+                return self._keep_one(self._slurm.find(submission.token) or (job_id,))
+            return job_id
 
         try:
             return self._patiently(attempt)

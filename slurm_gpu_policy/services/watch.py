@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from slurm_gpu_policy.errors import JobNotFound, SlurmError, SlurmUnavailable
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.snapshot import Part
+from slurm_gpu_policy.policy.waiting import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from slurm_gpu_policy.model.job import Job, NodeAllocation
+    from slurm_gpu_policy.policy.waiting import Place
     from slurm_gpu_policy.services.ports import Clock, SlurmPort
 
 _FIRST_INTERVAL_SECONDS = 1.0
@@ -26,13 +28,13 @@ _ACCOUNTING_TRIES = 10
 class Sight:
     """What one look showed.
 
-    ``places`` gives a pending job's place in its partition's queue (1 is next) and the queue's
-    length, by ``display_id``; ``allocations`` what each running job holds. ``trouble`` is set
-    when Slurm did not answer: the rest is then as it was.
+    ``places`` gives a pending job's place in the queue of each of its partitions, by
+    ``display_id``; ``allocations`` what each running job holds. ``trouble`` is set when Slurm
+    did not answer: the rest is then as it was.
     """
 
     jobs: tuple[Job, ...] = ()
-    places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     allocations: Mapping[str, tuple[NodeAllocation, ...]] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     """Path of each running or ended job's output file."""
@@ -103,30 +105,13 @@ def _look(slurm: SlurmPort, job_ids: Sequence[str], before: Sight, *, whole_queu
     present = {str(job.job_id) for job in jobs} | {str(job.array_job_id) for job in jobs}
     present |= {job.display_id for job in jobs}
     gone = tuple(job_id for job_id in job_ids if job_id not in present)
-    return Sight(jobs, _places(jobs, queue), allocations, outputs, gone)
+    in_line = {job.display_id: places(job, queue) for job in jobs if job.state.is_pending and queue}
+    return Sight(jobs, in_line, allocations, outputs, gone)
 
 
 def _is_one_of(job: Job, job_ids: Sequence[str]) -> bool:
     own = {str(job.job_id), job.display_id, str(job.array_job_id), str(job.het_job_id)}
     return not own.isdisjoint(job_ids)
-
-
-def _places(jobs: Sequence[Job], queue: Sequence[Job]) -> dict[str, tuple[int, int]]:
-    """Return each pending job's place among the pending jobs of its partition, by priority."""
-    places: dict[str, tuple[int, int]] = {}
-    for job in jobs:
-        if not job.state.is_pending or not queue:
-            continue
-        rivals = [
-            other
-            for other in queue
-            if other.state.is_pending and not set(job.partitions).isdisjoint(other.partitions)
-        ]
-        ahead = sum(
-            (-other.priority, other.job_id) < (-job.priority, job.job_id) for other in rivals
-        )
-        places[job.display_id] = (ahead + 1, len(rivals))
-    return places
 
 
 def exit_code(slurm: SlurmPort, clock: Clock, job_ids: Sequence[str]) -> int:

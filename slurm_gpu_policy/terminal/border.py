@@ -117,7 +117,7 @@ def _words(error: PolicyLayerError) -> str:
 
 
 def _reason(reason: Reason) -> str:
-    remedy = f"; {reason.remedy}" if reason.remedy else ""
+    remedy = f"\n       what would pass: {reason.remedy}" if reason.remedy else ""
     return f"{reason.rule}: {reason.message}{remedy}"
 
 

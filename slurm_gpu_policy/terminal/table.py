@@ -11,17 +11,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _GAP = "  "
+_LEAST_WRAPPED = 30
+"""Cells that a column which breaks lines needs to be read with ease."""
 _ZERO_WIDTH = frozenset({"Mn", "Me", "Cf"})
 _WIDE = frozenset("WF")
 
 
 class Column(NamedTuple):
-    """A column. ``style`` is rich's, used on a terminal only; ``wraps`` lets it break lines."""
+    """A column. ``style`` is rich's, used on a terminal only; ``wraps`` lets it break lines.
+
+    Where a terminal is too narrow, columns with a ``rank`` go, the highest first.
+    """
 
     title: str
     right: bool = False
     style: str = ""
     wraps: bool = False
+    rank: int = 0
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
@@ -58,6 +64,25 @@ def width(text: str) -> int:
     )
 
 
+def columns_that_fit(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], cells: int
+) -> list[int]:
+    """Return the places of the columns to keep on a terminal of so many *cells*."""
+    lines = [[column.title for column in columns], *rows]
+    widths = [
+        min(size, _LEAST_WRAPPED) if column.wraps else size
+        for place, column in enumerate(columns)
+        for size in [max(width(line[place]) for line in lines)]
+    ]
+    kept = list(range(len(columns)))
+    while sum(widths[place] + len(_GAP) for place in kept) > cells:
+        least = max(kept, key=lambda place: columns[place].rank)
+        if not columns[least].rank:
+            break
+        kept.remove(least)
+    return kept
+
+
 def _pad(text: str, size: int, *, right: bool) -> str:
     blank = " " * (size - width(text))
     return blank + text if right else text + blank
@@ -69,6 +94,10 @@ def _print_drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> No
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    console = Console(highlight=False)
+    kept = columns_that_fit(columns, rows, console.width)
+    columns = [columns[place] for place in kept]
+    rows = [[row[place] for place in kept] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(
@@ -80,4 +109,4 @@ def _print_drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> No
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: "[red]" in a name is no markup
-    Console(highlight=False).print(table)
+    console.print(table)

@@ -49,6 +49,27 @@ def when(seconds: int | None) -> str:
     return NOTHING if text is None else text[:16].replace("T", " ")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 job`` or ``2 jobs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def print_json(value: object) -> None:
+    """Write *value* to standard output as JSON, in ASCII; a list with one item a line."""
+    import json  # noqa: PLC0415 - 10 ms that only --json pays
+
+    if isinstance(value, list) and value:
+        text = "[\n" + ",\n".join(json.dumps(item) for item in value) + "\n]"
+    else:
+        text = json.dumps(value, indent=2)
+    print(text)  # noqa: T201 - what this module is for
+
+
+def say(text: str = "") -> None:
+    """Write *text* to standard output, safe but with its line ends kept."""
+    print(safe_lines(text))  # noqa: T201 - what this module is for
+
+
 def complain(program: str, text: str) -> None:
     """Write *text* to standard error the way Slurm's programs do: ``gpu-submit: error: …``."""
     first, *rest = safe_lines(text).split("\n")

@@ -9,7 +9,7 @@ import click
 
 from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.policy.waiting import waiting_words
+from slurm_gpu_policy.policy.waiting import reason_words
 from slurm_gpu_policy.services.watch import exit_code, watch
 from slurm_gpu_policy.terminal.text import safe, when
 from slurm_gpu_policy.units import format_duration
@@ -30,7 +30,7 @@ _TAIL_BYTES = 16 * 1024
 def stay(slurm: SlurmPort, job_ids: Sequence[str], *, show: bool, follow: bool = False) -> int:
     """Wait for the end of jobs, showing them if *show*, and return their exit code.
 
-    Ctrl-C leaves the jobs alone, says how to come back, and ends with 130.
+    Ctrl-C leaves the jobs alone and says how to come back before it passes on.
     """
     clock = SystemClock()
     sights = watch(slurm, clock, job_ids)
@@ -52,15 +52,17 @@ def stay(slurm: SlurmPort, job_ids: Sequence[str], *, show: bool, follow: bool =
             f"cancel with: scancel {ids}",
             err=True,
         )
-        return 130
+        raise
 
 
 def job_words(job: Job, sight: Sight) -> str:
     """Return what a job does, in words: why it waits, where it runs, how it ended."""
     if job.state.is_pending:
-        words = [f"waits: {waiting_words(job)}"]
-        if place := sight.places.get(job.display_id):
-            words.append(f"place {place[0]} of {place[1]} in {','.join(job.partitions)}")
+        words = [f"waits: {reason_words(job).text}"]
+        words += [
+            f"place {at.place} of {at.of} in {at.partition}"
+            for at in sight.places.get(job.display_id, ())
+        ]
         if job.start_time:
             words.append(f"starts about {when(job.start_time)}")
         return ", ".join(words)
@@ -70,7 +72,9 @@ def job_words(job: Job, sight: Sight) -> str:
         verb = "runs" if job.state is JobState.RUNNING else job.state.value.lower()
         where = _places_held(held) or job.node_list
         return f"{verb} on {where}, {format_duration(job.elapsed_seconds)}{limit}"
-    return f"{job.state.value.lower().replace('_', ' ')} after {format_duration(job.elapsed_seconds)}"
+    return (
+        f"{job.state.value.lower().replace('_', ' ')} after {format_duration(job.elapsed_seconds)}"
+    )
 
 
 def _places_held(held: Sequence[NodeAllocation]) -> str:
@@ -127,8 +131,8 @@ def _picture(sight: Sight, *, follow: bool) -> RenderableType:
         parts.append(Text(f"Slurm does not answer: {safe(sight.trouble)}", style="yellow"))
     if follow:
         for job in sight.jobs:
-            for line in tail(sight.outputs.get(job.display_id, "")):
-                parts.append(Text(f"{job.display_id}| {safe(line)}", style="dim"))
+            lines = tail(sight.outputs.get(job.display_id, ""))
+            parts += [Text(f"{job.display_id}| {safe(line)}", style="dim") for line in lines]
     return Group(*parts)
 
 

@@ -8,7 +8,7 @@
 #     u1 u2      u1 u2           u3  vision-seg-medical
 #                                         u3 u4          and u1 also in vision itself
 
-# add ... : sacctmgr's own words are shown only when it fails. "Nothing new added" is
+# accounting ... : sacctmgr's own words are shown only when it fails. "Nothing new added" is
 # how it says that an interrupted run had come this far.
 accounting() {
     local out
@@ -46,4 +46,4 @@ make_accounts() {
     accounting modify user where name=u4 set QOS=normal,low,debug
 }
 
-gpu_tres_known() { slurm sacctmgr -n -P list tres | grep -q '^gres|gpu:h100|'; }
+gpu_tres_known() { [[ $(slurm sacctmgr -n -P list tres) == *"gres|gpu:h100|"* ]]; }

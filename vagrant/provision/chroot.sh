@@ -40,12 +40,12 @@ build_chroot() {
     build_step "its packages: ${CHROOT_PACKAGES[*]}" fill_base
     local version
     version=$(slurm_version)
-    [[ $version == *" $WANTED_SLURM."* ]] ||
-        warn "the chroot has $version; $PYSLURM is known to work with $WANTED_SLURM through our overlay, others are untried"
+    [[ $version == "$WANTED_SLURM".* ]] ||
+        warn "the chroot has Slurm $version; $PYSLURM is known to work with $WANTED_SLURM through our overlay, others are untried"
     build_step "$PYSLURM and what the tests import" make_venv
     { recipe_hash; printf '%s\n' "$version"; } >"$ROOT/$STAMP"
     # Not by `import pyslurm`, which needs a slurm.conf, and there is none before `up`.
-    say "the chroot is ready: $version, $(in_world python -V), pyslurm $(in_world python -c \
+    say "the chroot is ready: Slurm $version, $(in_world python -V), pyslurm $(in_world python -c \
         'from importlib.metadata import version; print(version("pyslurm"))'), in $ROOT"
 }
 

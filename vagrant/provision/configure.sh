@@ -142,10 +142,14 @@ cgroup_conf() {
     local version
     version=$(slurm_version)
     printf '%s\n' "$MARKER for $STATE" '# No cgroups here; slurm_conf/cgroup.conf is for production.'
-    if [[ $version =~ ([0-9]+)\.([0-9]+) ]] && (( 10#${BASH_REMATCH[1]} * 100 + 10#${BASH_REMATCH[2]} >= 2311 )); then
+    if [[ $version =~ ^([0-9]+)\.([0-9]+) ]] && (( 10#${BASH_REMATCH[1]} * 100 + 10#${BASH_REMATCH[2]} >= 2311 )); then
         printf 'CgroupPlugin=disabled\n'
     fi
 }
 
-# Of the programs that every role has.
-slurm_version() { in_world sinfo -V; }
+# From the package, because Slurm's own -V wants a configuration first.
+# shellcheck disable=SC2016  # dpkg's own words, not the shell's
+slurm_version() { in_world dpkg-query -W -f='${source:Upstream-Version}' slurm-client; }
+
+# One number for all that configure writes, to see whether it changed anything.
+configuration_sum() { cat -- "$ROOT$CONF"/{slurm,site,nodes,gres,cgroup,slurmdbd,slurmdbd-site}.conf 2>/dev/null | cksum; }

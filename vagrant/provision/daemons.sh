@@ -1,17 +1,16 @@
 # shellcheck shell=bash
-# The daemons, started by hand and each waited for until it answers. Every start_
-# function is harmless where its daemon answers already.
+# The daemons: started, and each waited for until it answers. Every start_ function is
+# harmless where its daemon answers already. launch (words.sh) decides by whom they are
+# started: by hand, or by systemd on a machine that has it for itself.
 
 make_folders() {
-    local slurm mysql
+    local slurm
     slurm=$(in_world id -u slurm):$(in_world id -g slurm)
-    mysql=$(in_world id -u mysql):$(in_world id -g mysql)
-    mkdir -p -- "$STATE"/{log,run,spool/slurmctld,mysql,gpu} "${NODES[@]/#/$STATE/spool/slurmd-}"
+    mkdir -p -- "$STATE"/{log,run,spool/slurmctld,gpu} "${NODES[@]/#/$STATE/spool/slurmd-}"
     chmod 755 -- "$STATE" "$STATE"/{log,run,spool,gpu}
     chown "$slurm" -- "$STATE"/{log,run,spool/slurmctld}
-    chown "$mysql" -- "$STATE/mysql"
-    chmod 700 -- "$STATE/spool/slurmctld" "$STATE/mysql"
-    # Shared by slurm, mysql and root, and not sticky: each may replace its own file.
+    chmod 700 -- "$STATE/spool/slurmctld"
+    # munge, mysql, slurm and root each put their pid files and sockets here.
     chmod 1777 -- "$STATE/run"
     mkdir -p -- "$ROOT/etc/slurm-gpu-policy"
 }
@@ -37,13 +36,26 @@ start_munge() {
 
 # --- MariaDB: always our own, without the network ---------------------------------
 SOCKET=$STATE/run/mysql.sock
+! by_systemd || SOCKET=/run/mysqld/mysqld.sock
 sql() { in_world mariadb --no-defaults --socket="$SOCKET" --user=root --batch --skip-column-names "$@"; }
 
 start_mariadb() {
-    sql -e 'select 1' >/dev/null 2>&1 && return 0
-    if [[ ! -e $STATE/mysql/installed ]]; then
+    is_running mariadbd || sql -e 'select 1' >/dev/null 2>&1 || launch_mariadb
+    wait_for 30 mariadbd "$STATE/log/mariadbd.out" sql -e 'select 1'
+    # The database is made here, not by slurmdbd: when its first connection fails for
+    # want of one, libmariadb 3.4.10 forgets its own limits and fails for good ("number
+    # of columns in result (=1) ... exceeds ... (=0)").
+    sql -e "create database if not exists slurm_acct_db;
+            create user if not exists slurm@localhost identified via unix_socket;
+            grant all on slurm_acct_db.* to slurm@localhost;"
+}
+
+launch_mariadb() {
+    if ! by_systemd && [[ ! -e $STATE/mysql/installed ]]; then
         # A folder without the mark was left half-made by an interrupted run.
-        find "$STATE/mysql" -mindepth 1 -delete
+        rm -rf -- "$STATE/mysql"
+        mkdir -m 700 -- "$STATE/mysql"
+        chown "$(in_world id -u mysql):$(in_world id -g mysql)" -- "$STATE/mysql"
         in_world mariadb-install-db --no-defaults --user=mysql --datadir="$STATE/mysql" \
             --auth-root-authentication-method=socket --skip-test-db >"$STATE/log/mariadb-install.out" 2>&1 ||
             { show_log "$STATE/log/mariadb-install.out"; die "MariaDB could not make its tables"; }
@@ -55,13 +67,6 @@ start_mariadb() {
         --pid-file="$STATE/run/mariadbd.pid" --skip-networking --loose-innodb-snapshot-isolation=OFF \
         --innodb-buffer-pool-size=256M --innodb-lock-wait-timeout=900 \
         --innodb-flush-log-at-trx-commit=2
-    wait_for 30 mariadbd "$STATE/log/mariadbd.out" sql -e 'select 1'
-    # The database is made here, not by slurmdbd: when its first connection fails for
-    # want of one, libmariadb 3.4.10 forgets its own limits and fails for good ("number
-    # of columns in result (=1) ... exceeds ... (=0)").
-    sql -e "create database if not exists slurm_acct_db;
-            create user if not exists slurm@localhost identified via unix_socket;
-            grant all on slurm_acct_db.* to slurm@localhost;"
 }
 
 # --- Slurm ------------------------------------------------------------------------
@@ -74,7 +79,7 @@ start_slurmdbd() {
     wait_for 30 slurmdbd "$STATE/log/slurmdbd.log" dbd_answers
 }
 
-ctld_answers() { slurm scontrol ping | grep -q 'is UP'; }
+ctld_answers() { [[ $(slurm scontrol ping) == *"is UP"* ]]; }
 
 start_slurmctld() {
     if ! is_running slurmctld; then
@@ -85,10 +90,10 @@ start_slurmctld() {
 
 start_slurmds() {
     local node
-    for node in "${NODES[@]}"; do
+    for node in "$@"; do
         is_running "slurmd-$node" slurmd || launch "slurmd-$node" root slurmd -N "$node"
     done
-    for node in "${NODES[@]}"; do
+    for node in "$@"; do
         wait_for 30 "slurmd of $node" "$STATE/log/slurmd-$node.log" node_ready "$node"
     done
 }
@@ -105,44 +110,63 @@ node_ready() {
     return 1
 }
 
-# end_steps : the steps of our slurmds and all that they run. A step's processes
-# have their own environment, so they are found by descent.
+# end_steps : the steps of our slurmds and all that they run. slurmstepd writes its title
+# over its environment, and with it the mark, but it stays in the folder where slurmd
+# went to: that of its log.
 end_steps() {
-    local node pids=()
-    for node in "${NODES[@]}"; do
-        mapfile -t -O "${#pids[@]}" pids < <(pids_of "slurmd-$node" slurmstepd)
-    done
+    local link pids=()
+    while IFS= read -r link; do
+        link=${link%/exe}
+        [[ ! $link/cwd -ef $STATE/log ]] || pids+=("${link#/proc/}")
+    done < <(find /proc/[0-9]*/exe -maxdepth 0 -lname '*/slurmstepd*' 2>/dev/null)
     (( ${#pids[@]} )) || return 0
-    mapfile -t pids < <(descent "${pids[@]}")
+    mapfile -t pids < <(with_their_own "${pids[@]}")
     kill -s KILL "${pids[@]}" 2>/dev/null || true
 }
 
-# descent PID... : these and all their descendants.
-descent() {
+# with_their_own PID... : these, their descendants, and what they left in the background
+# (which has lost its parent, but not its session).
+with_their_own() {
     local stat
     for stat in /proc/[0-9]*/stat; do
-        # "pid (name) state ppid ...": the name may hold blanks and brackets.
-        sed -n 's/^\([0-9]*\) .*) [A-Za-z] \([0-9]*\) .*/\1 \2/p' "$stat" 2>/dev/null || true
+        # "pid (name) state parent group session ...": a name may hold blanks and brackets.
+        sed -n 's/^\([0-9]*\) .*) [A-Za-z] \([0-9]*\) [0-9]* \([0-9]*\) .*/\1 \2 \3/p' "$stat" 2>/dev/null || true
     done | awk -v roots="$*" '
-        { parent[$1] = $2 }
+        { parent[$1] = $2; session[$1] = $3 }
         END {
-            n = split(roots, r, " "); for (i = 1; i <= n; i++) wanted[r[i]] = 1
+            n = split(roots, r, " ")
+            for (i = 1; i <= n; i++) { wanted[r[i]] = 1; sessions[session[r[i]]] = 1 }
             do { grown = 0
-                 for (p in parent) if (!(p in wanted) && (parent[p] in wanted)) { wanted[p] = 1; grown = 1 }
+                 for (p in parent) if (!(p in wanted) && ((parent[p] in wanted) || (session[p] in sessions))) {
+                     wanted[p] = 1; grown = 1
+                 }
             } while (grown)
             for (p in wanted) print p
         }'
 }
 
+# Running jobs go back to the queue, as after a node's failure. Otherwise slurmctld would
+# take them for running for minutes after the next start. One that may not be requeued,
+# or does not end at once, is left to that.
+requeue_jobs() {
+    local jobs deadline=$(( SECONDS + 3 ))
+    ctld_answers 2>/dev/null || return 0
+    jobs=$(slurm squeue -h -t running,suspended -o %A | paste -sd,)
+    [[ -n $jobs ]] || return 0
+    slurm scontrol requeue "$jobs" >/dev/null 2>&1 || true
+    until [[ -z $(slurm squeue -h -t completing -o %A) ]] || (( SECONDS >= deadline )); do sleep 0.1; done
+}
+
 stop_all() {
     local node
+    requeue_jobs
     end slurmctld                       # first, so that it records no node as failed
-    for node in "${NODES[@]}"; do
-        mapfile -t pids < <(pids_of "slurmd-$node" slurmd)
-        (( ${#pids[@]} == 0 )) || kill -s TERM "${pids[@]}" 2>/dev/null || true
-    done
+    # A slurmd does not end before the steps that it is ending, so both at once; and it
+    # may go on waiting for one that is gone, without anything to lose.
+    for node in "${NODES[@]}"; do signal "slurmd-$node" TERM; done
     end_steps
-    for node in "${NODES[@]}"; do end "slurmd-$node"; done
+    for node in "${NODES[@]}"; do end "slurmd-$node" TERM 3; done
+    end_steps                           # one that was started in between
     end slurmdbd
     end mariadbd
     end munged

@@ -8,6 +8,7 @@
 #   CLUSTER_CTLD_PORT    slurmctld
 #   CLUSTER_DBD_PORT     slurmdbd
 #   CLUSTER_SLURMD_PORT  the first of three slurmd ports
+#   CLUSTER_LIMITS       the table that job_submit.lua reads
 #   CLUSTER_ROOT         pyslurm only: the chroot
 
 #   CLUSTER_CONTROLLER   vagrant only: the controller's host name, and
@@ -42,6 +43,7 @@ NODES=("${GPU_NODES[@]}" "${CPU_NODES[@]}")
 STATE=${CLUSTER_STATE:-/var/lib/slurm-gpu-policy/cluster-$KIND}
 CONF=${CLUSTER_CONF:-/etc/slurm}                # as the daemons see it
 NAME=${CLUSTER_NAME:-$KIND}
+LIMITS=${CLUSTER_LIMITS:-/etc/slurm-gpu-policy/limits.lua}
 CTLD_PORT=${CLUSTER_CTLD_PORT:-$ctld_port}
 DBD_PORT=${CLUSTER_DBD_PORT:-$dbd_port}
 SLURMD_PORT=${CLUSTER_SLURMD_PORT:-$slurmd_port}

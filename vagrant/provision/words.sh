@@ -11,9 +11,10 @@ need_root() {
         "makes users and writes $CONF. Try: sudo $0 $*"
 }
 
-# Is PID 1 systemd? On a Vagrant machine yes; in a container or a bare VM no,
-# and then the daemons are started by hand.
-have_systemd() { [[ -d /run/systemd/system ]]; }
+# Does systemd run the daemons? On a Vagrant machine, which is one node as its units
+# have it. A local cluster is several nodes on one machine, with or without an init
+# system: those are started by hand.
+by_systemd() { [[ $KIND == vagrant && -d /run/systemd/system ]]; }
 
 # wait_for SECONDS WHAT LOG COMMAND... : poll until COMMAND succeeds. A daemon is
 # ready when it answers, so nothing here sleeps for a guessed time. When it does
@@ -41,8 +42,7 @@ show_log() {
 # --- what we started ------------------------------------------------------------
 # Every daemon carries CLUSTER_MARK=<state>:<name> in its environment. The mark
 # survives daemonising, changes of user and slurmctld's re-exec on `scontrol
-# reconfigure`, is inherited by slurmstepd, and a reused pid cannot have it; a pid
-# file promises none of these.
+# reconfigure`, and a reused pid cannot have it; a pid file promises none of these.
 
 mark_of() { printf 'CLUSTER_MARK=%s:%s' "$STATE" "$1"; }
 
@@ -61,7 +61,7 @@ pids_of() {
         exe=${exe% (deleted)}       # after an upgrade of the package
         [[ -z ${2-} || $exe == "$2" ]] || continue
         case $exe in  # our daemons only, never a command run beside them
-            munged|mariadbd|slurmdbd|slurmctld|slurmd|slurmstepd) printf '%s\n' "$pid" ;;
+            munged|mariadbd|slurmdbd|slurmctld|slurmd) printf '%s\n' "$pid" ;;
         esac
     done < <(grep -lsxzF -- "$mark" /proc/[0-9]*/environ || true)
 }
@@ -76,10 +76,19 @@ launch() {
     [[ $1 != --fork ]] || { fork=--fork; shift; }
     name=$1 user=$2 log=$STATE/log/$1.out
     shift 2
+    if by_systemd; then
+        case $name in
+            munged|mariadbd) name=${name%d} ;;      # the units' names
+            slurmd-*) name=slurmd ;;
+        esac
+        systemctl --quiet enable "$name.service"
+        systemctl restart "$name.service"
+        return
+    fi
     # The lock (9) must not be inherited: a daemon would hold it for ever.
     in_world setsid "$fork" setpriv --reuid "$user" --regid "$user" --init-groups \
         env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
-        "$(mark_of "$name")" SLURM_CONF="$CONF/slurm.conf" "$@" \
+        "$(mark_of "$name")" SLURM_CONF="$CONF/slurm.conf" GPU_POLICY_LIMITS="$LIMITS" "$@" \
         </dev/null >>"$log" 2>&1 9>&- || {
             warn "$name refused to start"
             show_log "$log"
@@ -90,18 +99,25 @@ launch() {
 all_gone() { local pid; for pid in "$@"; do [[ ! -d /proc/$pid ]] || is_zombie "$pid" || return 1; done; }
 is_zombie() { [[ $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) == Z* ]]; }
 
-# end NAME [SIGNAL] : stop what runs under NAME, politely first unless told KILL.
+# signal NAME SIGNAL : to what runs under NAME.
+signal() {
+    local pids
+    mapfile -t pids < <(pids_of "$1")
+    (( ${#pids[@]} == 0 )) || kill -s "$2" "${pids[@]}" 2>/dev/null || true
+}
+
+# end NAME [SIGNAL [SECONDS]] : stop what runs under NAME; by force, if it is still there
+# after SECONDS.
 end() {
-    local name=$1 signal=${2-TERM} pids deadline
+    local name=$1 signal=${2-TERM} seconds=${3-20} pids deadline
     mapfile -t pids < <(pids_of "$name")
     (( ${#pids[@]} )) || return 0
-    kill -s "$signal" "${pids[@]}" 2>/dev/null || true
-    deadline=$(( SECONDS + 20 ))
+    signal "$name" "$signal"
+    deadline=$(( SECONDS + seconds ))
     until all_gone "${pids[@]}"; do
         if (( SECONDS >= deadline )); then
-            warn "$name (${pids[*]}) ignored SIG$signal for 20 s; killing it"
-            mapfile -t pids < <(pids_of "$name")
-            (( ${#pids[@]} == 0 )) || kill -s KILL "${pids[@]}" 2>/dev/null || true
+            warn "$name (${pids[*]}) still ran $seconds s after SIG$signal; killing it"
+            signal "$name" KILL
             break
         fi
         sleep 0.05

@@ -170,6 +170,8 @@ Hole = tuple[str, str | None, int]
 
 def _pieces(source: str) -> list[str | Hole] | None:
     """Cut *source* into text and holes; ``None`` where only Jinja2 itself will do."""
+    if "\r" in source:
+        return None  # Jinja2 makes line breaks of them
     pieces: list[str | Hole] = []
     source_end = len(source)
     at = 0

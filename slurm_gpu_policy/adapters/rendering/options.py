@@ -70,7 +70,9 @@ def sbatch_options(  # noqa: PLR0913 - a request, a decision, and four words on 
     ask("partition", decision.partition or request.partition)
     ask("qos", decision.qos or request.qos)
     ask("reservation", request.reservation)
-    gpus = _gpu_options(request, decision, gpu_request, passed, script)
+    needed = dict(extra)
+    evenly = bool(request.gpus_per_node) or "ntasks-per-node" in needed
+    gpus = _gpu_options(request, decision, gpu_request, passed, script, evenly=evenly)
     if request.nodes or decision.nodes > 1 or "gres" in gpus or "gpus-per-node" in gpus:
         # A count per node is a count only with the number of nodes.
         ask("nodes", _nodes(request, decision))
@@ -82,7 +84,7 @@ def sbatch_options(  # noqa: PLR0913 - a request, a decision, and four words on 
     ask("time", format_duration(seconds) if seconds else None)
     ask("array", request.array)
     ask("constraint", _constraint(decision, passed.get("constraint") or script.get("constraint")))
-    wanted |= dict(extra)
+    wanted |= needed
     wanted |= {name: value for name, value in passed.items() if name not in wanted}
     _ask_requeue(request, script, wanted)
     ask(
@@ -114,12 +116,14 @@ def _nodes(request: Request, decision: Decision) -> int:
 # --- GPUs -----------------------------------------------------------------------------------
 
 
-def _gpu_options(
+def _gpu_options(  # noqa: PLR0913 - three sources and two words on how
     request: Request,
     decision: Decision,
     form: GpuForm,
     passed: Mapping[str, str | None],
     script: Mapping[str, str | None],
+    *,
+    evenly: bool,
 ) -> dict[str, str | None]:
     """Return the one option that asks for the decided GPUs, or none where one stands already."""
     other_gres = _without_gpu(passed.get("gres") or script.get("gres") or "")
@@ -134,6 +138,9 @@ def _gpu_options(
         return {}
     kind = f"{decision.gres_type}:" if decision.gres_type else ""
     per_node, rest = divmod(decision.gpus, nodes)
+    if form == "gpus" and nodes > 1 and evenly:
+        # Slurm may spread --gpus=4 over two nodes as 3 and 1 (22.05.8 does).
+        form = "gpus-per-node"
     if form == "gpus" or rest:
         return {"gpus": f"{kind}{decision.gpus}", **rest_of_gres}
     if form == "gpus-per-node":

@@ -14,8 +14,8 @@ from slurm_gpu_policy.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_PLAIN = re.compile(r"[A-Za-z0-9@%+:,./_-]+", re.ASCII)
-"""No ``=`` (an assignment where a command is expected) and no ``~``."""
+_PLAIN = re.compile(r"[A-Za-z0-9@%+:,./_-]+|-[A-Za-z0-9@%+=:,./_-]*", re.ASCII)
+"""No ``~``, and ``=`` in options only (elsewhere it may be an assignment)."""
 _RESERVED = frozenset(
     {
         "case",

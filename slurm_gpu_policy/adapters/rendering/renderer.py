@@ -10,6 +10,7 @@ from slurm_gpu_policy.adapters.rendering import filling, script, sweep, template
 from slurm_gpu_policy.adapters.rendering.directives import header
 from slurm_gpu_policy.adapters.rendering.options import GpuForm, Option, sbatch_options
 from slurm_gpu_policy.adapters.rendering.quoting import Quoted, check_text
+from slurm_gpu_policy.adapters.rendering.sbatch_grammar import BATCH_ONLY
 from slurm_gpu_policy.errors import RenderError
 from slurm_gpu_policy.model.submission import Submission
 
@@ -52,11 +53,21 @@ class Renderer:
         template = self._template(request)
         arguments = template.arguments(request.params)
         if template.array and request.array is None:
-            lines = sweep.read_lines(arguments[template.array])
-            request = replace(request, array=sweep.array(len(lines), arguments.get("max_parallel")))
-        per_node = dict(template.options).get("ntasks-per-node")
-        if per_node and per_node.isdecimal() and request.ntasks is None and request.nodes:
-            request = replace(request, ntasks=int(per_node) * request.nodes)
+            lines = sweep.read_lines(str(arguments[template.array]))
+            limit = arguments.get("max_parallel")
+            limit = limit if isinstance(limit, int) else 0
+            request = replace(request, array=sweep.array(len(lines), limit))
+        per_node = dict(template.options).get("ntasks-per-node") or ""
+        if per_node.isdecimal() and request.nodes:
+            ntasks = int(per_node) * request.nodes
+            if request.ntasks not in {None, ntasks}:
+                msg = (
+                    f"the template {template.name!r} runs {per_node} task(s) on each node, that is "
+                    f"{ntasks} on {request.nodes}, and --ntasks={request.ntasks} was given: "
+                    "leave out --ntasks"
+                )
+                raise RenderError(msg)
+            request = replace(request, ntasks=ntasks)
         return request
 
     def render(self, request: Request, decision: Decision, token: str) -> Submission:
@@ -141,7 +152,7 @@ class Renderer:
     ) -> dict[str, Value]:
         arguments = template.arguments(request.params)
         for name, value in arguments.items():
-            check_text(value, f"the parameter {name}")
+            check_text(str(value), f"the parameter {name}")
         nodes = decision.nodes if decision.nodes > 1 else request.nodes or 1
         values: dict[str, Value] = {
             "command": request.command,
@@ -154,12 +165,14 @@ class Renderer:
             "name": request.name,
             "nodes": nodes,
             "options": tuple(
-                f"--{name}" if value is None else f"--{name}={value}" for name, value in options
+                f"--{name}" if value is None else f"--{name}={value}"
+                for name, value in options
+                if not (template.interactive and name in BATCH_ONLY)
             ),
             **arguments,
         }
         if template.array:
-            path = arguments[template.array]
+            path = str(arguments[template.array])
             lines = sweep.read_lines(path)
             values["sweep_cases"] = sweep.cases(lines, path)
             values["sweep_count"] = len(lines)
@@ -198,7 +211,4 @@ def _check_text(template: Template, text: str) -> None:
     """Refuse a rendered script that sbatch would refuse."""
     if not text.startswith("#!"):
         msg = f"{template.path}: the script must begin with an interpreter line (#!/bin/bash)"
-        raise RenderError(msg)
-    if "\r\n" in text:
-        msg = f"{template.path}: the template has DOS line breaks (\\r\\n), which sbatch refuses"
         raise RenderError(msg)

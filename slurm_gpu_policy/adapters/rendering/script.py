@@ -88,7 +88,7 @@ def interpreter(script: str) -> str:
 
 
 def exports(environment: Sequence[tuple[str, str]], *, bash: bool = True) -> str:
-    """Return a line per variable that exports it.
+    """Return a line per variable that exports it. Names in ``_gs_`` are the templates' own.
 
     Raises:
         RequestError: a name a shell cannot export, or a value no environment can hold.
@@ -96,8 +96,11 @@ def exports(environment: Sequence[tuple[str, str]], *, bash: bool = True) -> str
     quote = bash_word if bash else posix_word
     lines = []
     for name, value in environment:
-        if not _VARIABLE.fullmatch(name):
-            msg = f"the variable {name!r} cannot be exported: letters, digits and _ only"
+        if not _VARIABLE.fullmatch(name) or name.startswith("_gs_"):
+            msg = (
+                f"the variable {name!r} cannot be exported: a name is of letters, digits and _, "
+                "and does not begin with _gs_"
+            )
             raise RequestError(msg)
         if name in _OWNED_BY_BASH:
             msg = f"the variable {name} is the shell's own: it cannot be set from outside"
@@ -140,7 +143,7 @@ def with_our_lines(
         )
         raise RequestError(msg)
     lines = script.split("\n")
-    own = _without(lines, replaced)
+    own = _without(lines, replaced, {name for name, _ in options})
     last = max((number for number, line in _directive_lines(script)), default=0)
     if not last and runner not in _HASH_COMMENTS:
         return script  # our lines would be no comments to it; sbatch has them as arguments
@@ -181,7 +184,7 @@ def _header_end(script: str) -> int:
     return len(lines)
 
 
-def _without(lines: Sequence[str], replaced: frozenset[str]) -> list[str]:
+def _without(lines: Sequence[str], replaced: frozenset[str], ours: set[str]) -> list[str]:
     """Return *lines*, as many, with the replaced options taken out of their directives."""
     if not replaced:
         return list(lines)
@@ -196,7 +199,7 @@ def _without(lines: Sequence[str], replaced: frozenset[str]) -> list[str]:
         kept = [
             directive(each.name, each.value)
             for each in found
-            if each.line == number and each.name not in replaced
+            if each.line == number and each.name not in replaced | ours
         ]
         result.append("\n".join([f"# Replaced by gpu-submit: {line}", *kept]))
     return result

@@ -1,9 +1,9 @@
 """Parameter files: one line, one array task, split into words when the job is submitted.
 
-A line is split as a shell would split it with nothing expanded (``shlex.split``): white space
-separates, quotes keep words together, a backslash takes the next character as it is. Blank lines and
-lines whose first character is ``#`` are no tasks. A byte order mark and DOS line breaks are
-taken off. The words go into the script, so that task k keeps the k-th line as it was.
+A line is split as a shell would, with nothing expanded (``shlex.split``): white space separates,
+quotes keep words together, a backslash takes the next character as it is. Blank lines and lines
+that begin with ``#`` are no tasks. A byte order mark and DOS line breaks are taken off. The
+words go into the script, so that task k keeps the k-th line as it was.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def find(name: str, folders: Sequence[str]) -> Template:
     for folder in (*folders, built_in_folder()):
         path = os.path.join(folder, name + SUFFIX)  # noqa: PTH118
         try:
-            with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123
+            with open(path, encoding="utf-8") as file:  # noqa: PTH123
                 source = file.read()
         except FileNotFoundError:
             continue

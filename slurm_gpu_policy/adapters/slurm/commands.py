@@ -9,12 +9,19 @@ from slurm_gpu_policy.adapters.slurm.run import (
     READ_SECONDS,
     Answer,
     Call,
+    Late,
     reading_environment,
     run,
     run_all,
     run_each,
 )
-from slurm_gpu_policy.adapters.slurm.words import ALREADY_OVER, UNKNOWN_JOB, error_in, said
+from slurm_gpu_policy.adapters.slurm.words import (
+    ALREADY_OVER,
+    NO_SCRIPT,
+    UNKNOWN_JOB,
+    error_in,
+    said,
+)
 from slurm_gpu_policy.errors import JobNotFound, SlurmError, SlurmTimeout
 
 if TYPE_CHECKING:
@@ -59,11 +66,13 @@ class CommandSlurm:
 
     # --- reading ---------------------------------------------------------------------------
 
-    def read(self, *parts: Part, user: str | None = None) -> Snapshot:
+    def read(self, *parts: Part, user: str | None = None, fresh: bool = False) -> Snapshot:
         """See :meth:`slurm_gpu_policy.services.ports.ReadPort.read`."""
         from slurm_gpu_policy.adapters.slurm.reading import Reading  # noqa: PLC0415
 
-        return Reading(parts, user, self._kept).run(self._read_seconds, self._clock.now())
+        return Reading(parts, user, self._kept, fresh=fresh).run(
+            self._read_seconds, self._clock.now()
+        )
 
     def jobs(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
         """See :meth:`slurm_gpu_policy.services.ports.ReadPort.jobs`."""
@@ -115,14 +124,12 @@ class CommandSlurm:
 
     def script(self, job_id: str) -> str:
         """See :meth:`slurm_gpu_policy.services.ports.ReadPort.script`."""
-        answer = run(
-            ("scontrol", "write", "batch_script", job_id, "-"),
-            timeout=self._read_seconds,
-            env=reading_environment(),
-        )
-        if answer.code != 0:
-            raise error_in(answer, job_id)
-        return answer.stdout
+        argv = ("scontrol", "write", "batch_script", job_id, "-")
+        answer = run(argv, timeout=self._read_seconds, env=reading_environment())
+        if answer.code == 0 and answer.stdout:
+            return answer.stdout
+        # scontrol returns 0 also where it failed.
+        raise JobNotFound(job_id) if NO_SCRIPT in answer.stderr else error_in(answer, job_id)
 
     def _squeue(
         self, *filters: str, free: Sequence[tuple[str, str]] = ()
@@ -177,7 +184,7 @@ class CommandSlurm:
         running = run_each(calls(), at_once=at_once, timeout=self._submit_seconds)
         try:
             for number, answer in running:
-                results[number] = answer if isinstance(answer, SlurmTimeout) else _result(answer)
+                results[number] = answer if isinstance(answer, Late) else _result(answer)
         except SlurmError as error:
             return tuple(error if isinstance(one, SlurmError) else one for one in results)
         finally:
@@ -186,7 +193,31 @@ class CommandSlurm:
 
     def allocate(self, submission: Submission, timeout_seconds: int | None = None) -> JobId:
         """See :meth:`slurm_gpu_policy.services.ports.SubmitPort.allocate`."""
-        raise NotImplementedError
+        from slurm_gpu_policy.adapters.slurm import submission as form  # noqa: PLC0415
+
+        argv = form.salloc_argv(submission)
+        seconds = float("inf") if timeout_seconds is None else timeout_seconds
+        try:
+            answer = run(argv, timeout=seconds)
+        except Late as late:
+            job_id = form.allocated_id(late.words)
+            self._withdraw(submission.token, job_id)
+            msg = f"no allocation within {timeout_seconds} s; the request was withdrawn"
+            raise SlurmTimeout(msg) from late
+        except KeyboardInterrupt:
+            self._withdraw(submission.token)
+            raise
+        job_id = form.allocated_id(answer.stderr)
+        if answer.code != 0 or job_id is None:
+            raise error_in(answer)
+        return job_id
+
+    def _withdraw(self, token: str, job_id: JobId | None = None) -> None:
+        for one in (job_id,) if job_id else self.find(token):
+            try:
+                self.cancel(str(one))
+            except JobNotFound:
+                continue
 
     def find(self, token: str) -> tuple[JobId, ...]:
         """See :meth:`slurm_gpu_policy.services.ports.SubmitPort.find`."""
@@ -282,6 +313,8 @@ class CommandSlurm:
         """See :meth:`slurm_gpu_policy.services.ports.AccountPort.accounting`."""
         from slurm_gpu_policy.adapters.slurm import parse_accounting  # noqa: PLC0415
 
+        if start is not None and start > self._clock.now():
+            return ()  # sacct takes it for a mistake
         argv = parse_accounting.selection(start, end, users, accounts)
         found: list[AccountingRecord] = []
         for ids in _chunks(job_ids) if job_ids else ("",):

@@ -47,8 +47,8 @@ def detail(text: str, job: Job, free: tuple[str, ...]) -> JobDetail:
         job=job,
         allocations=allocations if job.state.is_active else (),
         work_dir=work_dir,
-        std_out=std_out,
-        std_err=std_err or std_out,
+        std_out=filled(std_out, job, work_dir),
+        std_err=filled(std_err or std_out, job, work_dir),
         command=command,
         exit_code=code,
         exit_signal=signal,
@@ -58,6 +58,39 @@ def detail(text: str, job: Job, free: tuple[str, ...]) -> JobDetail:
         requested_tres=q.word(fields.get("ReqTRES", fields.get("TRES", ""))),
         excluded_nodes=q.word(fields.get("ExcNodeList", "")),
     )
+
+
+def filled(path: str, job: Job, work_dir: str) -> str:
+    """Return *path* with sbatch's patterns filled in, as later releases do themselves.
+
+    What is not known yet stays as it is: the task of waiting array tasks, the first node.
+    """
+    is_task = job.array_task.isdigit()
+    if job.array_task and not is_task:
+        path = path.replace(_NO_TASK, "%a")
+    values = {
+        "A": str(job.array_job_id or job.job_id),
+        "J": str(job.job_id),
+        "j": str(job.job_id),
+        "u": job.user,
+        "x": job.name,
+        "%": "%",
+    }
+    if is_task:
+        values |= {"a": job.array_task, "b": str(int(job.array_task) % 10)}
+    if job.node_list:
+        values["N"] = expand(job.node_list)[0]
+
+    def fill(found: re.Match[str]) -> str:
+        value = values.get(found[2])
+        return found[0] if value is None else value.zfill(min(int(found[1] or 0), 10))
+
+    path = _PATTERN.sub(fill, path)
+    return path if path.startswith("/") or not path else f"{work_dir}/{path}"
+
+
+_PATTERN = re.compile(r"%(\d*)([%AJNabjux])", re.ASCII)
+_NO_TASK = "4294967294"
 
 
 def held(text: str, jobs: Iterable[Job]) -> dict[JobId, tuple[NodeAllocation, ...]]:

@@ -23,10 +23,18 @@ _NOTHING_PENDING = "Unable to find jobs matching"
 class Reading:
     """One snapshot in the making: plan the calls, run them, put the answers together."""
 
-    def __init__(self, parts: tuple[Part, ...], user: str | None, kept: KeptAnswers | None) -> None:
+    def __init__(
+        self,
+        parts: tuple[Part, ...],
+        user: str | None,
+        kept: KeptAnswers | None,
+        *,
+        fresh: bool = False,
+    ) -> None:
         self._parts = frozenset(parts)
         self._user = user
         self._kept = kept
+        self._fresh = fresh
         self._jobs: JobReader | None = None
         self._calls: dict[str, Call] = {}
         self._texts: dict[str, str] = {}
@@ -75,7 +83,7 @@ class Reading:
         from slurm_gpu_policy.adapters.slurm import parse_accounts as accounts  # noqa: PLC0415
 
         def ask_database(name: str, *argv: str) -> None:
-            text = self._kept.get(name, argv) if self._kept else None
+            text = self._kept.get(name, argv) if self._kept and not self._fresh else None
             if text is None:
                 ask(name, *argv)
             else:

@@ -25,6 +25,8 @@ _CHUNK = 1 << 18
 _PIPE_BYTES = 1 << 20
 """Asked of the kernel for long answers, so that a program goes on printing while we parse."""
 _F_SETPIPE_SZ = 1031
+_LONGEST_POLL_SECONDS = 3600.0
+"""poll counts milliseconds in 32 bits."""
 _FOREIGN = ("SQUEUE_", "SINFO_", "SACCT_", "SCONTROL_", "SPRIO_", "SSHARE_", "SCANCEL_")
 """A user's own defaults for these programs would change what we parse."""
 
@@ -87,7 +89,7 @@ def run_all(calls: Sequence[Call], *, timeout: float = READ_SECONDS) -> list[Ans
     running = run_each(calls, at_once=len(calls), timeout=timeout)
     try:
         for index, answer in running:
-            if isinstance(answer, SlurmTimeout):
+            if isinstance(answer, Late):
                 raise answer
             answers[index] = answer
     finally:
@@ -97,7 +99,7 @@ def run_all(calls: Sequence[Call], *, timeout: float = READ_SECONDS) -> list[Ans
 
 def run_each(
     calls: Iterable[Call], *, at_once: int, timeout: float
-) -> Generator[tuple[int, Answer | SlurmTimeout]]:
+) -> Generator[tuple[int, Answer | Late]]:
     """Run *calls*, at most *at_once* together, and yield (number, answer) as each ends.
 
     *timeout* counts for each program by itself. Programs still running when the iterator is
@@ -119,7 +121,8 @@ def run_each(
             if not running:
                 return
             first = min(one.deadline for one in running)
-            for fd, _events in poll.poll(max(0, first - time.monotonic()) * 1000):
+            patience = min(max(0, first - time.monotonic()), _LONGEST_POLL_SECONDS)
+            for fd, _events in poll.poll(patience * 1000):
                 one = by_fd[fd]
                 one.serve(fd, poll, by_fd)
                 if one.is_done:
@@ -133,6 +136,14 @@ def run_each(
     finally:
         for one in running:
             one.kill(poll, by_fd)
+
+
+class Late(SlurmTimeout):
+    """A program that did not end in time; ``words`` is what it had said until then."""
+
+    def __init__(self, message: str, words: str) -> None:
+        self.words = words
+        super().__init__(message)
 
 
 class _Running:
@@ -217,7 +228,7 @@ class _Running:
         code = _reap(self.pid)
         return Answer(self.call.argv, code, b"".join(self.chunks), b"".join(self.words))
 
-    def late(self, timeout: float) -> SlurmTimeout:
+    def late(self, timeout: float) -> Late:
         program = self.call.argv[0]
         words = b"".join(self.words).decode("utf-8", "replace").strip()
         msg = (
@@ -225,7 +236,7 @@ class _Running:
             + (f"; it said: {words}" if words else "")
             + "; see `scontrol ping` and ask for the job before trying again"
         )
-        return SlurmTimeout(msg)
+        return Late(msg, words)
 
     def kill(self, poll: select.poll, by_fd: dict[int, _Running]) -> None:
         for fd in list(self.pipes):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.adapters.slurm.run import Answer
 
 UNKNOWN_JOB = "Invalid job id specified"
+NO_SCRIPT = "Job script not specified"
 ALREADY_OVER = ("already completing or completed", "already finished")
 
 # The connection was made and then lost: the controller may have acted on the call.

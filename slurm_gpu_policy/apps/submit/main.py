@@ -20,6 +20,7 @@ from slurm_gpu_policy.apps.submit.options import (
     parameter,
 )
 from slurm_gpu_policy.errors import Refused, RequestError
+from slurm_gpu_policy.terminal.border import POLICY_REFUSED, run_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,9 +35,7 @@ if TYPE_CHECKING:
 
 PREFIX = "GPU_POLICY"
 _SETTINGS = {
-    option.name: parameter(option)
-    for option in (*REQUEST_OPTIONS, *RUN_OPTIONS)
-    if option.setting
+    option.name: parameter(option) for option in (*REQUEST_OPTIONS, *RUN_OPTIONS) if option.setting
 }
 _LARGEST_SCRIPT = 4 * 1024 * 1024
 """Slurm's own default limit of a batch script (slurm.conf, max_script_size)."""
@@ -91,11 +90,11 @@ class Call:
 
     def carry_out(self, planned: Sequence[tuple[Request, tuple[Reason, ...]]]) -> int:
         """Decide all, refuse before anything is done, then submit; return the exit code."""
-        snapshot = self._use.read([request for request, _ in planned])
-        decided = [
-            (request, self._use.decide(request, snapshot), notes) for request, notes in planned
-        ]
-        self._refuse([decision for _, decision, _ in decided])
+        requests = [self._use.expand(request) for request, _ in planned]
+        decisions = self._use.decide_all(requests)
+        decided = list(zip(requests, decisions, (notes for _, notes in planned), strict=True))
+        if any(decision.kind == "refuse" for decision in decisions):
+            return self._refuse(decisions)
         prepared = [
             (self._use.prepare(request, decision), decision, notes)
             for request, decision, notes in decided
@@ -112,19 +111,20 @@ class Call:
             return run_in_terminal([submission for submission, _, _ in prepared])
         return self._submit([(submission, decision) for submission, decision, _ in prepared])
 
-    def _refuse(self, decisions: Sequence[Decision]) -> None:
-        """Stop before anything is submitted if any request is refused."""
-        refused = next((item for item in decisions if item.kind == "refuse"), None)
-        if refused is None:
-            return
-        for decision in decisions:
-            if self._params["json"]:
-                from slurm_gpu_policy.apps.submit.output import as_json  # noqa: PLC0415
+    def _refuse(self, decisions: Sequence[Decision]) -> int:
+        """Say why, before anything is submitted; one refusal stops all."""
+        refused = [decision for decision in decisions if decision.kind == "refuse"]
+        if self._params["json"]:
+            from slurm_gpu_policy.apps.submit.output import as_json  # noqa: PLC0415
 
+            for decision in decisions:
                 click.echo(as_json(decision, None, None))
-            elif self._params["explain"] and decision.kind == "refuse":
+            return POLICY_REFUSED
+        if self._params["explain"]:
+            for decision in refused:
                 self._explain(decision, None)
-        raise Refused(refused)
+            return POLICY_REFUSED
+        raise Refused(refused[0])
 
     def _advise(self, decision: Decision, notes: tuple[Reason, ...]) -> None:
         """Say on standard error what the user should know: contradictions, limits exceeded."""
@@ -158,7 +158,9 @@ class Call:
         ]
         job_ids: list[JobId] = []
         failure: Exception | None = None
-        for (_, decision), start, answer in zip(prepared, starts, self._queue(prepared), strict=True):
+        for (_, decision), start, answer in zip(
+            prepared, starts, self._queue(prepared), strict=True
+        ):
             if isinstance(answer, Exception):
                 failure = failure or answer
                 if len(prepared) > 1:
@@ -297,7 +299,9 @@ cli = SubmitCommand(
     params=[
         *click_options(REQUEST_OPTIONS),
         *click_options(RUN_OPTIONS),
-        click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGS] | SCRIPT [ARGS]"),
+        click.Argument(
+            ["words"], nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGS] | SCRIPT [ARGS]"
+        ),
     ],
     help="Submit a GPU job: a COMMAND behind --, or a SCRIPT of your own.",
     epilog="Every option can be set in ~/.config/slurm-gpu-policy/submit.yaml (gpu-type: h100) "
@@ -316,6 +320,4 @@ def main() -> None:
     import gc  # noqa: PLC0415
 
     gc.disable()  # nothing this short-lived program makes is worth collecting: 5 ms saved
-    from slurm_gpu_policy.terminal.border import run_app  # noqa: PLC0415
-
     sys.exit(run_app(cli, "gpu-submit"))

@@ -113,7 +113,7 @@ def click_options(table: tuple[Option, ...]) -> list[click.Parameter]:
                 help=option.help,
                 metavar=option.metavar or None,
                 type=kind,
-                is_flag=option.flag,
+                is_flag=option.flag or None,  # False would make the value optional
                 multiple=option.many,
                 allow_from_autoenv=option.setting,
             )

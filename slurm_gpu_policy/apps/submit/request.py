@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     Options = Sequence[tuple[str, str | None]]
 
-_GPUS = re.compile(r"(?:(?P<type>[A-Za-z0-9_.-]*[A-Za-z_.-][A-Za-z0-9_.-]*)(?::|=|$))?(?P<count>\d{1,6})?", re.ASCII)
+_GPUS = re.compile(
+    r"(?:(?P<type>(?=[0-9_.-]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_.-]*)(?::|=|$))?(?P<count>\d{1,6})?",
+    re.ASCII,
+)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _NODES = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?", re.ASCII)
 _UNLIMITED = frozenset({"0", "unlimited", "infinite"})

@@ -1,0 +1,1 @@
+"""``gpu-policy``: the queue, explanations, and the operator's checks; one module a command."""

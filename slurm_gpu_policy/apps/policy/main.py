@@ -1,0 +1,62 @@
+"""``gpu-policy``: a group whose commands are imported when they are used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from slurm_gpu_policy import __version__
+from slurm_gpu_policy.terminal.border import run_app
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# command -> its line in the help; the module of the same name has it as `command`
+COMMANDS: Mapping[str, str] = {
+    "queue": "Show the queue: who runs where, and why others wait.",
+    "explain": "Say all about one job: why it waits, where it runs, how it ended.",
+    "watch": "Follow jobs until they end.",
+    "check": "Say whether the site's policy file is right.",
+    "init": "Write a starting policy file from what the cluster has.",
+    "doctor": "Find out what is wrong between this program and Slurm.",
+    "templates": "List the script templates and their parameters.",
+    "version": "Print the version.",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"slurm_gpu_policy.apps.policy.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="gpu-policy", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Who goes first on the GPUs, what it costs, where it fits, and why.
+
+    Exit codes: 0 done; 1 Slurm refused, or knows no such job; 2 wrong use; 4 Slurm cannot be
+    reached; 5 the policy file is wrong.
+    """
+
+
+def main() -> int:
+    """Entry point of the console script."""
+    return run_app(cli, "gpu-policy")

@@ -1,0 +1,21 @@
+"""What a check of the installation found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: ``ok``, ``warn`` (works, but not as well as it could) or ``fail``."""
+
+    level: Level
+    subject: str
+    """What was looked at, in a word or two: ``adapter``, ``accounting``."""
+    message: str
+    """What was found."""
+    remedy: str = ""
+    """What to do about it; empty for ``ok``."""

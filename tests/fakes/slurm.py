@@ -1,0 +1,678 @@
+"""A small honest cluster in memory, with Slurm's answers and refusals.
+
+It places jobs on free GPUs in order of priority, numbers the GPUs, ends jobs after the
+``sleep`` lines of their script, at their time limit or when a test says so, keeps ended jobs
+for MinJobAge and their accounting for ever. It does not do: backfill by time, preemption, fair
+share, reservations.
+
+    clock = FakeClock()
+    slurm = FakeSlurm(clock=clock)           # as user u1, on the local cluster's nodes
+    slurm.user = "root"                      # from here on an operator asks
+    slurm.finish(job_id, exit_code=1)        # a job ends
+    slurm.unavailable(times=3)               # the next three calls fail
+    slurm.time_out_after_queueing()          # the next submission takes effect, unanswered
+    slurm.refuse("QOSMaxGRESPerUser")        # the next submission is refused in these words
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from slurm_gpu_policy.adapters.slurm.hostlist import expand
+from slurm_gpu_policy.errors import (
+    JobNotFound,
+    SlurmError,
+    SlurmRefused,
+    SlurmTimeout,
+    SlurmUnavailable,
+)
+from slurm_gpu_policy.model.job import (
+    AccountingRecord,
+    JobDetail,
+    JobId,
+    JobState,
+    NodeAllocation,
+    PriorityFactors,
+)
+from slurm_gpu_policy.model.snapshot import Part, Snapshot
+
+from . import world
+from .clock import FakeClock
+from .queue import FakeJob, Placement, array_tasks, read_size, script_run, task_text
+
+OPERATORS = frozenset({"root", "slurm"})
+MIN_JOB_AGE = 300
+SUBMISSION_FAILED = "Batch job submission failed: "
+DENIED = "Access/permission denied"
+CHANGES = {
+    "time_limit": ("time_limit", int),
+    "nice": ("nice", int),
+    "priority": ("priority", int),
+    "qos": ("qos", str),
+    "partition": ("partitions", lambda text: tuple(text.split(","))),
+    "account": ("account", str),
+    "name": ("name", str),
+    "comment": ("comment", str),
+    "admin_comment": ("admin_comment", str),
+    "features": ("features", str),
+    "excluded_nodes": ("excluded", lambda text: ",".join(expand(text))),
+    "site_factor": ("site", int),
+    "deadline": ("extra", lambda text: {"deadline": text}),
+}
+
+
+class FakeSlurm:
+    """Implements :class:`slurm_gpu_policy.services.ports.SlurmPort`."""
+
+    def __init__(
+        self,
+        *,
+        nodes=None,
+        partitions=None,
+        associations=None,
+        qos=None,
+        reservations=(),
+        config=None,
+        clock=None,
+        user="u1",
+        first_job_id=1,
+    ):
+        self.nodes = tuple(nodes) if nodes is not None else world.default_nodes()
+        self.partitions = (
+            tuple(partitions) if partitions is not None else world.default_partitions(self.nodes)
+        )
+        self.associations = (
+            tuple(associations) if associations is not None else world.default_associations()
+        )
+        self.qos = tuple(qos) if qos is not None else world.default_qos()
+        self.reservations = tuple(reservations)
+        self.config = config or world.default_config()
+        self.clock = clock or FakeClock()
+        self.user = user
+        self.records = {}
+        self.submissions = []
+        self.calls = []
+        self._past = []
+        self._next_id = first_job_id
+        self._failures = []
+        self._refusal = None
+        self._lose_next = None
+
+    # --- what a test does to it ----------------------------------------------------------
+
+    def unavailable(self, times=1, error=None):
+        """Let the next *times* calls find no controller."""
+        error = error or SlurmUnavailable("Unable to contact slurm controller (connect failure)")
+        self._failures += [error] * times
+
+    def refuse(self, words):
+        """Let the next submission be refused in these *words*."""
+        self._refusal = words
+
+    def time_out_after_queueing(self):
+        """Let the next submission take effect and its answer be lost."""
+        self._lose_next = "after"
+
+    def time_out_before_queueing(self):
+        """Let the next submission be lost on its way."""
+        self._lose_next = "before"
+
+    def finish(self, job_id, state=JobState.COMPLETED, exit_code=0, exit_signal=0):
+        """End a running job now."""
+        self._settle()
+        for job in self._named(str(job_id)):
+            self._end(job, state, exit_code, exit_signal)
+        self._settle()
+
+    def drain(self, name, reason="test"):
+        """Let no job start on a node."""
+        self._set_node(name, flags=frozenset({"DRAIN"}), reason=reason)
+
+    def resume(self, name):
+        """Undo :meth:`drain`."""
+        self._set_node(name, flags=frozenset(), reason="")
+
+    def fail_node(self, name):
+        """Let a node go down: its jobs go back to the queue."""
+        self._settle()
+        self._set_node(name, state="DOWN", flags=frozenset({"NOT_RESPONDING"}))
+        for job in self.records.values():
+            if job.state.is_active and name in job.held:
+                self._requeue(job, JobState.NODE_FAIL)
+
+    def _set_node(self, name, **changes):
+        self.nodes = tuple(
+            replace(node, **changes) if node.name == name else node for node in self.nodes
+        )
+
+    # --- reading --------------------------------------------------------------------------
+
+    @property
+    def description(self):
+        return "a fake Slurm in memory"
+
+    def read(self, *parts, user=None, fresh=False):
+        self._begin("read", *parts)
+        found = {}
+        if Part.JOBS in parts:
+            found["jobs"] = tuple(
+                shown for shown in self._shown(self.records.values()) if not shown.state.is_over
+            )
+        if Part.NODES in parts:
+            found["nodes"] = self._shown_nodes()
+        if Part.PRIORITIES in parts:
+            found["priorities"] = tuple(
+                self._factors(job)
+                for job in self.records.values()
+                if job.state.is_pending and not job.is_held
+            )
+        if {Part.ASSOCIATIONS, Part.SHARES} & set(parts):
+            found["associations"] = tuple(
+                one for one in self.associations if user in {None, one.user}
+            )
+        for part, name in (
+            (Part.PARTITIONS, "partitions"),
+            (Part.QOS, "qos"),
+            (Part.RESERVATIONS, "reservations"),
+            (Part.CONFIG, "config"),
+        ):
+            if part in parts:
+                found[name] = getattr(self, name)
+        return Snapshot(time=self.clock.now(), **found)
+
+    def jobs(self, job_ids):
+        self._begin("jobs")
+        wanted = {id(job) for text in job_ids for job in self._named(text, missing_ok=True)}
+        return self._shown(job for job in self.records.values() if id(job) in wanted)
+
+    def job(self, job_id):
+        self._begin("job")
+        job = self._named(job_id)[0]
+        shown = next(
+            one for one in self._shown([job]) if one.job_id == job.job_id or job.task is not None
+        )
+        pattern = "slurm-%A_%a.out" if job.task is not None else "slurm-%j.out"
+        work_dir = job.options.get("chdir") or f"/home/{job.user}"
+        output = (job.options.get("output") or f"{work_dir}/{pattern}").replace(
+            "%j", str(job.job_id)
+        )
+        output = output.replace("%A", str(job.array_id)).replace("%a", str(job.task))
+        return JobDetail(
+            job=shown,
+            allocations=self._held(job),
+            work_dir=work_dir,
+            std_out=output,
+            std_err=job.options.get("error") or output,
+            command="",
+            exit_code=job.exit_code,
+            exit_signal=job.exit_signal,
+            restarts=job.restarts,
+            submit_host="localhost",
+            admin_comment=job.admin_comment,
+            requested_tres=_tres_text(job),
+            excluded_nodes=job.excluded,
+        )
+
+    def allocations(self):
+        self._begin("allocations")
+        return {
+            JobId(job.job_id): self._held(job)
+            for job in self.records.values()
+            if job.state.is_active
+        }
+
+    def estimated_starts(self, job_ids):
+        self._begin("estimated_starts")
+        return {
+            job.job_id: job.start_time
+            for job in self.jobs(job_ids)
+            if job.state.is_pending and job.start_time is not None
+        }
+
+    def script(self, job_id):
+        self._begin("script")
+        job = self._named(job_id)[0]
+        if not job.script:
+            raise JobNotFound(job_id)
+        return job.script
+
+    # --- submitting -----------------------------------------------------------------------
+
+    def submit(self, submission):
+        self._begin("submit")
+        lost, self._lose_next = self._lose_next, None
+        if lost == "before":
+            msg = "Socket timed out on send/recv operation"
+            raise SlurmTimeout(msg)
+        job_id = self._queue(submission, submission.script)
+        if lost == "after":
+            msg = "Socket timed out on send/recv operation"
+            raise SlurmTimeout(msg)
+        return job_id
+
+    def submit_many(self, submissions):
+        answers = []
+        for submission in submissions:
+            try:
+                answers.append(self.submit(submission))
+            except SlurmError as error:
+                answers.append(error)
+        return tuple(answers)
+
+    def allocate(self, submission, timeout_seconds=None):
+        self._begin("allocate")
+        job_id = self._queue(submission, "")
+        self._settle()
+        job = self.records[job_id]
+        if not job.state.is_active and timeout_seconds is not None:
+            self.clock.sleep(timeout_seconds)
+            self._settle()
+        if not job.state.is_active:
+            self._end(job, JobState.CANCELLED)
+            msg = f"no allocation within {timeout_seconds} s; the request was withdrawn"
+            raise SlurmTimeout(msg)
+        return job_id
+
+    def find(self, token):
+        self._begin("find")
+        return tuple(
+            sorted(
+                {
+                    JobId(job.array_id or job.job_id)
+                    for job in (*self.records.values(), *self._past)
+                    if job.user == self.user and token in job.comment
+                }
+            )
+        )
+
+    def would_start(self, submission):
+        self._begin("would_start")
+        job = self._read(submission, submission.script)
+        job.time_limit = job.time_limit or 3600
+        if self._place(job):
+            return self.clock.now()
+        if not Placement([node for node in self.nodes if node.usable], ()).find(job, empty=True):
+            return None
+        ends = [one.end_time for one in self.records.values() if one.state.is_active]
+        return max(ends, default=self.clock.now())
+
+    def _queue(self, submission, script):
+        if self._refusal is not None:
+            words, self._refusal = self._refusal, None
+            raise SlurmRefused(words)
+        job = self._read(submission, script)
+        self.submissions.append(submission)
+        if spec := job.options.get("array"):
+            tasks, throttle = array_tasks(spec)
+            base = self._next_id
+            for task in tasks:
+                number = self._take_id()
+                self.records[number] = replace(
+                    job, job_id=number, array_id=base, task=task, throttle=throttle
+                )
+            return JobId(base)
+        job.job_id = self._take_id()
+        self.records[job.job_id] = job
+        return JobId(job.job_id)
+
+    def _take_id(self):
+        self._next_id += 1
+        return self._next_id - 1
+
+    def _read(self, submission, script):
+        options = dict(submission.script_options) | dict(submission.options)
+        user = submission.submit_as or self.user
+        if submission.submit_as and self.user != "root":
+            raise SlurmRefused(SUBMISSION_FAILED + DENIED)
+        account, qos = self._association(user, options)
+        names = options.get("partition") or next(p.name for p in self.partitions if p.default)
+        partitions = {partition.name: partition for partition in self.partitions}
+        if any(name not in partitions for name in names.split(",")):
+            raise SlurmRefused(SUBMISSION_FAILED + "Invalid partition name specified")
+        per_node, kind, nodes, cpus, memory, seconds = read_size(options)
+        job = FakeJob(
+            job_id=0,
+            user=user,
+            script=script,
+            options=options,
+            account=account,
+            partitions=tuple(names.split(",")),
+            qos=qos,
+            gpus_per_node=per_node,
+            gpu_type=kind,
+            nodes=nodes,
+            cpus_per_node=cpus,
+            memory_per_node=memory,
+            time_limit=seconds or partitions[names.split(",")[0]].default_time_seconds,
+            submit_time=self.clock.now(),
+            name=options.get("job-name") or "sbatch",
+            comment=options.get("comment") or "",
+            dependency=options.get("dependency") or "",
+            features=options.get("constraint") or "",
+            excluded=",".join(expand(options.get("exclude") or "")),
+            nice=int(options.get("nice") or 0),
+            is_held="hold" in options,
+        )
+        if Placement(self.nodes, ()).find(job, empty=True) is None:
+            words = "Requested node configuration is not available"
+            raise SlurmRefused(SUBMISSION_FAILED + words)
+        return job
+
+    def _association(self, user, options):
+        mine = [one for one in self.associations if one.user == user]
+        account = options.get("account")
+        found = next(
+            (one for one in mine if (one.account == account if account else one.is_default)), None
+        )
+        if found is None:
+            words = "Invalid account or account/partition combination specified"
+            raise SlurmRefused(SUBMISSION_FAILED + words)
+        qos = options.get("qos") or found.default_qos
+        if qos not in found.qos:
+            raise SlurmRefused(SUBMISSION_FAILED + "Invalid qos specification")
+        return found.account, qos
+
+    # --- steering -------------------------------------------------------------------------
+
+    def cancel(self, job_id, *, signal=None):
+        self._begin("cancel")
+        for job in self._owned(job_id):
+            if job.state.is_over:
+                continue
+            if signal is not None:
+                job.signals.append(signal)
+            else:
+                self._end(job, JobState.CANCELLED)
+
+    def hold(self, job_id):
+        self._begin("hold")
+        for job in self._owned(job_id):
+            job.is_held = True
+
+    def release(self, job_id):
+        self._begin("release")
+        for job in self._owned(job_id):
+            job.is_held = False
+
+    def requeue(self, job_id, *, hold=False):
+        self._begin("requeue")
+        for job in self._owned(job_id):
+            if job.state.is_pending:
+                msg = "Job is pending execution"
+                raise SlurmRefused(msg)
+            self._requeue(job)
+            job.is_held = hold
+
+    def modify(self, job_id, changes):
+        self._begin("modify")
+        jobs = self._owned(job_id)
+        for key, value in changes.items():
+            if key not in CHANGES:
+                msg = f"a job has no changeable field {key!r}"
+                raise ValueError(msg)
+            if key in {"priority", "site_factor", "admin_comment"} and self.user not in OPERATORS:
+                raise SlurmRefused(DENIED)
+            name, read = CHANGES[key]
+            for job in jobs:
+                setattr(job, name, read(value))
+
+    def notify(self, job_id, message):
+        self._begin("notify")
+        for job in self._owned(job_id):
+            job.messages.append(message)
+
+    def set_site_factors(self, factors):
+        self._begin("set_site_factors")
+        refused = {}
+        for job_id, value in factors.items():
+            job = self.records.get(job_id)
+            if job is None:
+                refused[job_id] = "Invalid job id specified"
+            elif self.user not in OPERATORS:
+                refused[job_id] = DENIED
+            elif job.state.is_over:
+                refused[job_id] = "Job has already finished"
+            else:
+                job.site = value
+        return refused
+
+    # --- accounting -----------------------------------------------------------------------
+
+    def accounting(self, *, start=None, end=None, job_ids=(), users=(), accounts=()):
+        self._begin("accounting")
+        runs = [*self._past, *self.records.values()]
+        runs.sort(key=lambda job: (job.submit_time, job.job_id, job.restarts))
+        found = []
+        for job in runs:
+            if users and job.user not in users:
+                continue
+            if accounts and job.account not in accounts:
+                continue
+            if job_ids and not {job.display_id, str(job.array_id), str(job.job_id)} & set(job_ids):
+                continue
+            times = (job.start_time, job.end_time)
+            if (start is not None or end is not None) and not _overlaps(times, start, end):
+                continue
+            found.append(_record(job, self.clock.now()))
+        return tuple(found)
+
+    # --- the cluster itself ---------------------------------------------------------------
+
+    def _begin(self, name, *what):
+        self.calls.append((name, *what))
+        if self._failures:
+            raise self._failures.pop(0)
+        self._settle()
+
+    def _settle(self):
+        """Bring the cluster up to the clock: ends first, then starts."""
+        now = self.clock.now()
+        for job in self.records.values():
+            if job.state is JobState.RUNNING and job.end_time is not None and job.end_time <= now:
+                seconds, code = script_run(job.script)
+                if seconds is None or seconds > job.end_time - job.start_time:
+                    self._end(job, JobState.TIMEOUT, at=job.end_time)
+                else:
+                    state = JobState.FAILED if code else JobState.COMPLETED
+                    self._end(job, state, code, at=job.start_time + seconds)
+        waiting = [job for job in self.records.values() if job.state.is_pending]
+        waiting.sort(key=lambda job: (-job.effective_priority, job.job_id))
+        for job in waiting:
+            job.reason = self._why_not(job)
+            if job.reason == "None":
+                self._start(job, self._place(job), now)
+        for number, job in list(self.records.items()):
+            if job.state.is_over and job.end_time + MIN_JOB_AGE <= now:
+                self._past.append(self.records.pop(number))
+
+    def _why_not(self, job):
+        if job.is_held:
+            return "JobHeldAdmin" if self.user in OPERATORS else "JobHeldUser"
+        if job.dependency and not self._is_fulfilled(job.dependency):
+            return "Dependency"
+        if job.throttle:
+            siblings = [one for one in self.records.values() if one.array_id == job.array_id]
+            if sum(one.state.is_active for one in siblings) >= job.throttle:
+                return "JobArrayTaskLimit"
+        return "None" if self._place(job) else "Resources"
+
+    def _is_fulfilled(self, dependency):
+        for part in dependency.split(","):
+            kind, *ids = part.split(":")
+            for text in ids:
+                jobs = self._named(text, missing_ok=True)
+                if kind == "afterok" and any(j.state is not JobState.COMPLETED for j in jobs):
+                    return False
+                if any(not job.state.is_over for job in jobs):
+                    return False
+        return True
+
+    def _place(self, job):
+        active = [one for one in self.records.values() if one.state.is_active]
+        return Placement(self.nodes, active).find(job)
+
+    def _start(self, job, held, now):
+        job.state, job.held, job.start_time = JobState.RUNNING, held, now
+        seconds, _code = script_run(job.script)
+        limits = [limit for limit in (seconds, job.time_limit) if limit is not None]
+        job.end_time = now + min(limits) if limits else None
+        job.partitions = job.partitions[:1]
+
+    def _end(self, job, state, exit_code=0, exit_signal=0, at=None):
+        job.start_time = self.clock.now() if job.start_time is None else job.start_time
+        job.state, job.end_time = state, self.clock.now() if at is None else at
+        job.exit_code, job.exit_signal = exit_code, exit_signal
+
+    def _requeue(self, job, state=JobState.REQUEUED):
+        past = replace(job, state=state, end_time=self.clock.now())
+        self._past.append(past)
+        job.state, job.held, job.start_time, job.end_time = JobState.PENDING, {}, None, None
+        job.restarts += 1
+
+    def _named(self, text, *, missing_ok=False):
+        """Return the jobs an id stands for: one, or all tasks of an array."""
+        found = [
+            job
+            for job in self.records.values()
+            if text in {job.display_id, str(job.job_id), str(job.array_id)}
+        ]
+        exact = [job for job in found if text in {job.display_id, str(job.job_id)}]
+        if not found and not missing_ok:
+            raise JobNotFound(text)
+        return found if any(str(job.array_id) == text for job in found) else exact
+
+    def _owned(self, text):
+        jobs = self._named(text)
+        if any(self.user not in {job.user, *OPERATORS} for job in jobs):
+            raise SlurmRefused(DENIED)
+        return jobs
+
+    def _shown(self, jobs):
+        """Return jobs as squeue has them: the waiting tasks of an array are one record."""
+        now, found, rests = self.clock.now(), [], {}
+        for job in jobs:
+            if job.task is not None and job.state.is_pending:
+                rests.setdefault(job.array_id, []).append(job)
+            else:
+                found.append(job.shown(now))
+        for base, waiting in rests.items():
+            text = task_text(job.task for job in waiting)
+            if waiting[0].throttle:
+                text += f"%{waiting[0].throttle}"
+            found.append(
+                replace(
+                    waiting[0].shown(now),
+                    job_id=JobId(base),
+                    display_id=f"{base}_[{text}]",
+                    array_task=text,
+                )
+            )
+        return tuple(found)
+
+    def _held(self, job):
+        if not job.state.is_active:
+            return ()
+        kinds = {node.name: [item.type for item in node.gpus] for node in self.nodes}
+        return tuple(
+            NodeAllocation(
+                node,
+                (job.gpu_type or kinds[node][0]) if indexes else "",
+                indexes,
+                f"0-{job.cpus_per_node - 1}" if job.cpus_per_node > 1 else "0",
+                job.memory_per_node,
+            )
+            for node, indexes in job.held.items()
+        )
+
+    def _shown_nodes(self):
+        active = [job for job in self.records.values() if job.state.is_active]
+        used = Placement(self.nodes, active)
+        shown = []
+        for node in self.nodes:
+            taken = len(used.taken[node.name])
+            cpus = used.cpus[node.name]
+            state = node.state
+            if state == "IDLE" and cpus:
+                state = "ALLOCATED" if cpus == node.cpus else "MIXED"
+            shown.append(
+                replace(
+                    node,
+                    state=state,
+                    cpus_used=cpus,
+                    memory_used_mb=used.memory[node.name],
+                    gpus=tuple(replace(item, used=taken) for item in node.gpus),
+                )
+            )
+        return tuple(shown)
+
+    def _factors(self, job):
+        return PriorityFactors(
+            job_id=JobId(job.job_id),
+            partition=job.partitions[0],
+            qos=job.qos,
+            priority=job.effective_priority,
+            age=0.0,
+            association=0.0,
+            fair_share=float(job.priority),
+            job_size=0.0,
+            partition_factor=0.0,
+            qos_factor=0.0,
+            nice=job.nice,
+            site=job.site,
+        )
+
+
+def _overlaps(times, start, end):
+    began, ended = times
+    if began is None or (end is not None and began >= end):
+        return False
+    return start is None or ended is None or ended > start
+
+
+def _tres(job):
+    counts = {
+        "billing": max(8 * job.gpus, job.cpus_per_node * job.nodes),
+        "cpu": job.cpus_per_node * job.nodes,
+        "mem": job.memory_per_node * job.nodes,
+        "node": job.nodes,
+    }
+    if job.gpus:
+        counts |= {"gres/gpu": job.gpus, f"gres/gpu:{job.gpu_type or 'h100'}": job.gpus}
+    return counts
+
+
+def _tres_text(job):
+    return ",".join(
+        f"{name}={count}M" if name == "mem" else f"{name}={count}"
+        for name, count in _tres(job).items()
+    )
+
+
+def _record(job, now):
+    ran = job.start_time is not None and bool(job.held)
+    over = job.state.is_over
+    end = job.end_time if over or job.state is JobState.REQUEUED else None
+    return AccountingRecord(
+        job_id=JobId(job.job_id),
+        display_id=job.display_id,
+        user=job.user,
+        account=job.account,
+        partition=job.partitions[0],
+        qos=job.qos,
+        name=job.name,
+        state=job.state,
+        submit_time=job.submit_time,
+        eligible_time=job.submit_time,
+        start_time=job.start_time if ran else None,
+        end_time=end,
+        elapsed_seconds=(end or now) - job.start_time if ran else 0,
+        suspended_seconds=0,
+        time_limit_seconds=job.time_limit,
+        exit_code=job.exit_code,
+        exit_signal=job.exit_signal,
+        node_list=",".join(job.held),
+        allocated_tres=_tres(job) if ran else {},
+        comment=job.comment,
+        admin_comment=job.admin_comment,
+        restarts=job.restarts,
+    )

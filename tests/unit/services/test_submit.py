@@ -1,0 +1,235 @@
+"""One request, one job: whatever happens on the way."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurm_gpu_policy.errors import (
+    Refused,
+    RenderError,
+    SlurmRefused,
+    SlurmTimeout,
+    SlurmUnavailable,
+)
+from slurm_gpu_policy.model.submission import Submission
+from slurm_gpu_policy.services.submit import Submit
+from tests.builders import make_policy, make_request
+from tests.fakes.clock import FakeClock
+from tests.fakes.slurm import FakeSlurm
+
+
+class PlainRenderer:
+    """Implements RenderPort with the fewest words."""
+
+    def __init__(self):
+        self.expanded = []
+
+    def expand(self, request):
+        self.expanded.append(request)
+        if request.template == "missing":
+            msg = "there is no template missing"
+            raise RenderError(msg)
+        return request
+
+    def render(self, request, decision, token):
+        options = (
+            ("job-name", "job"),
+            ("gres", f"gpu:{decision.gpu_type}:{decision.gpus}"),
+            ("partition", decision.partition),
+            ("account", decision.account),
+            ("time", "01:00:00"),
+            ("comment", f"gpu-submit(token={token})"),
+        )
+        return Submission(script="#!/bin/bash\nsleep 600\n", options=options, token=token)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def slurm(clock):
+    return FakeSlurm(clock=clock)
+
+
+@pytest.fixture
+def waits():
+    return []
+
+
+@pytest.fixture
+def use(slurm, clock, waits):
+    return make_use(slurm, clock, waits)
+
+
+def make_use(slurm, clock, waits=None, **policy):
+    numbers = itertools.count(1)
+    return Submit(
+        slurm=slurm,
+        renderer=PlainRenderer(),
+        policy=make_policy(**policy),
+        clock=clock,
+        new_token=lambda: f"t{next(numbers)}",
+        on_wait=(waits if waits is not None else []).append,
+    )
+
+
+def prepare(use, **fields):
+    request = use.expand(make_request(**fields))
+    (decision,) = use.decide_all([request])
+    return use.prepare(request, decision)
+
+
+def test_a_request_becomes_one_job(use, slurm):
+    job_id = use.submit(prepare(use, gpus=4))
+    (job,) = slurm.jobs([str(job_id)])
+    assert (job.gpus, job.gpu_type) == (4, "h100")
+
+
+def test_the_workload_class_chooses_the_template_unless_the_user_did(slurm, clock):
+    use = make_use(slurm, clock, workloads={"training": {"template": "torchrun"}})
+    assert use.expand(make_request(workload="training")).template == "torchrun"
+    assert use.expand(make_request(workload="training", template="batch")).template == "batch"
+    own_script = make_request(workload="training", script="#!/bin/sh\n", command=())
+    assert use.expand(own_script).template is None
+
+
+def test_a_refused_request_cannot_be_prepared(use):
+    request = make_request(gpus=99)
+    (decision,) = use.decide_all([request])
+    with pytest.raises(Refused) as refused:
+        use.prepare(request, decision)
+    assert refused.value.decision is decision
+
+
+def test_nobody_is_refused_on_old_news_of_accounts(use, slurm, monkeypatch):
+    real_read, asked = slurm.read, []
+
+    def read(*parts, user=None, fresh=False):
+        asked.append(fresh)
+        snapshot = real_read(*parts, user=user)
+        if fresh:
+            return snapshot
+        return replace(snapshot, associations=())
+
+    monkeypatch.setattr(slurm, "read", read)
+    (decision,) = use.decide_all([make_request()])
+    assert (decision.kind, asked) == ("admit", [False, True])
+
+
+def test_slurm_is_asked_once_for_many_requests(use, slurm):
+    use.decide_all([make_request(gpus=n) for n in range(1, 9)])
+    assert [name for name, *_ in slurm.calls].count("read") == 1
+
+
+def test_a_controller_that_comes_back_in_time_gets_the_job(use, slurm, waits):
+    submission = prepare(use)
+    slurm.unavailable(times=4)
+    job_id = use.submit(submission)
+    assert slurm.find(submission.token) == (job_id,)
+    assert len(waits) == 4
+
+
+def test_a_controller_that_stays_away_ends_in_unavailable_within_the_sites_time(
+    use, slurm, clock
+):
+    submission = prepare(use)
+    slurm.unavailable(times=10_000)
+    began = clock.monotonic()
+    with pytest.raises(SlurmUnavailable) as gone:
+        use.submit(submission)
+    assert not isinstance(gone.value, SlurmTimeout)
+    assert 120 <= clock.monotonic() - began <= 121
+    assert slurm.records == {}
+
+
+def test_a_lost_answer_is_looked_for_and_the_job_not_submitted_twice(use, slurm):
+    submission = prepare(use)
+    slurm.time_out_after_queueing()
+    job_id = use.submit(submission)
+    assert slurm.find(submission.token) == (job_id,)
+    assert len(slurm.records) == 1
+
+
+def test_a_lost_request_is_submitted_again(use, slurm):
+    submission = prepare(use)
+    slurm.time_out_before_queueing()
+    job_id = use.submit(submission)
+    assert slurm.find(submission.token) == (job_id,)
+    assert len(slurm.records) == 1
+
+
+def test_a_call_that_takes_effect_after_its_replacement_leaves_one_job(use, slurm, monkeypatch):
+    submission = prepare(use)
+    real_submit, real_find, first = slurm.submit, slurm.find, []
+
+    def submit(each):
+        if not first:
+            first.append("lost")
+            msg = "no answer"
+            raise SlurmTimeout(msg)
+        real_submit(each)  # the lost one arrives late, before the second
+        return real_submit(each)
+
+    monkeypatch.setattr(slurm, "submit", submit)
+    job_id = use.submit(submission)
+    jobs = {str(i): slurm.jobs([str(i)])[0] for i in real_find(submission.token)}
+    assert [i for i, job in jobs.items() if not job.state.is_over] == [str(job_id)]
+
+
+def test_what_slurm_refuses_is_not_tried_again(use, slurm):
+    submission = prepare(use)
+    slurm.refuse("QOSMaxGRESPerUser")
+    with pytest.raises(SlurmRefused, match="QOSMaxGRESPerUser"):
+        use.submit(submission)
+    assert [name for name, *_ in slurm.calls].count("submit") == 1
+
+
+def test_a_fate_that_stays_unknown_is_said_with_the_token(use, slurm):
+    submission = prepare(use)
+    slurm.time_out_after_queueing()
+    real_find = slurm.find
+    slurm.find = lambda _token: (_ for _ in ()).throw(SlurmUnavailable("away"))
+    with pytest.raises(SlurmTimeout, match=submission.token):
+        use.submit(submission)
+    slurm.find = real_find
+
+
+def test_of_many_jobs_each_has_its_own_answer(use, slurm):
+    submissions = [prepare(use, gpus=n) for n in (1, 2, 3)]
+    slurm.refuse("not this one")
+    answers = use.submit_many(submissions)
+    assert [isinstance(answer, Exception) for answer in answers] == [True, False, False]
+    assert [slurm.find(each.token) for each in submissions[1:]] == [(a,) for a in answers[1:]]
+
+
+@given(
+    faults=st.lists(st.sampled_from(["away", "lost before", "lost after"]), max_size=6),
+)
+def test_whatever_goes_wrong_there_is_exactly_one_job_or_none_and_an_error(faults):
+    clock = FakeClock()
+    slurm = FakeSlurm(clock=clock)
+    use = make_use(slurm, clock)
+    submission = prepare(use)
+    real_submit, left = slurm.submit, list(faults)
+
+    def submit(each):
+        fault = left.pop(0) if left else ""
+        if fault == "away":
+            raise SlurmUnavailable(fault)
+        if fault == "lost before":
+            raise SlurmTimeout(fault)
+        job_id = real_submit(each)
+        if fault == "lost after":
+            raise SlurmTimeout(fault)
+        return job_id
+
+    slurm.submit = submit
+    job_id = use.submit(submission)
+    assert slurm.find(submission.token) == (job_id,)
