@@ -173,7 +173,6 @@ def _pieces(source: str) -> list[str | Hole] | None:
     if "\r" in source:
         return None  # Jinja2 makes line breaks of them
     pieces: list[str | Hole] = []
-    source_end = len(source)
     at = 0
     while match := _TAG.search(source, at):
         start = match.start()
@@ -188,12 +187,12 @@ def _pieces(source: str) -> list[str | Hole] | None:
             if remark is None:
                 return None
             # As lstrip_blocks and trim_blocks have it: a comment takes its line along.
-            text = source[at:start]
-            stripped = text.rstrip(" \t")
-            begins_line = stripped.endswith("\n") or (not stripped and at == 0)
-            pieces.append(stripped if begins_line else text)
+            line = max(source.rfind("\n", at, start) + 1, at)
+            begins_line = line == 0 or source[line - 1] == "\n"
+            blank = begins_line and source[line:start].isspace()
+            pieces.append(source[at : line if blank else start])
             at = remark.end()
-            if at < source_end and source[at] == "\n":
+            if source.startswith("\n", at):
                 at += 1
         else:
             return None

@@ -87,7 +87,7 @@ BATCH_ONLY = _names(
     requeue test-only wait wrap
     """
 )
-"""Options of batch jobs only: srun and salloc refuse them, or mean another thing by them."""
+"""Options of batch jobs only: srun and salloc refuse them or mean another thing."""
 NAMES = LONG | frozenset(ALIASES)
 
 GPU_FORMS = ("gres", "gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket")

@@ -65,6 +65,7 @@ pieces = st.lists(
 @given(pieces)
 @example("{# a #}\n{# b #}\n#!/bin/sh\n")
 @example("x  {# a #}\n\ny")
+@example("{# a #}\n  {# b #}\nx{{ count }}\n\x0b{# c #}  {# d #}")
 @example("  {# a #}  {# b #}\nz")
 def test_holes_and_remarks_are_filled_as_jinja2_fills_them(source):
     assert filling._pieces(source) is not None
