@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slurm_gpu_policy.version import __version__
+
 if TYPE_CHECKING:
     from slurm_gpu_policy.api import Allocation, SubmittedJob, allocation, submit
 
-__version__ = "0.1.0"
 __all__ = ["Allocation", "SubmittedJob", "__version__", "allocation", "submit"]
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.adapters.rendering.renderer import Renderer
     from slurm_gpu_policy.config.schema import Policy
+    from slurm_gpu_policy.model.finding import Finding
     from slurm_gpu_policy.services.ports import SlurmPort
     from slurm_gpu_policy.services.submit import Submit
 
@@ -20,6 +21,14 @@ def load_policy(path: str | None = None) -> Policy:
     return loader.load_policy(path)
 
 
+def default_policy() -> Policy:
+    """Return the policy of a site without a policy file, whatever file is in force."""
+    from slurm_gpu_policy.config.frozen import from_plain, to_plain  # noqa: PLC0415
+    from slurm_gpu_policy.config.schema import Policy  # noqa: PLC0415 - pydantic
+
+    return from_plain(to_plain(Policy()))
+
+
 def connect(policy: Policy) -> SlurmPort:
     """Return the way to Slurm that the policy file chooses."""
     from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
@@ -29,6 +38,22 @@ def connect(policy: Policy) -> SlurmPort:
         policy.slurm.adapter, clock=SystemClock(), timeout_seconds=policy.slurm.timeout
     )
     return slurm
+
+
+def diagnose(policy: Policy) -> tuple[Finding, ...]:
+    """Return how Slurm is reached, and why so.
+
+    Raises:
+        SlurmUnavailable: it is not.
+    """
+    from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.slurm.select import select_slurm  # noqa: PLC0415
+    from slurm_gpu_policy.model.finding import Finding  # noqa: PLC0415
+
+    slurm, why = select_slurm(
+        policy.slurm.adapter, clock=SystemClock(), timeout_seconds=policy.slurm.timeout
+    )
+    return (Finding("ok", "adapter", f"{slurm.description} ({why})"),)
 
 
 def make_renderer(policy: Policy) -> Renderer:

@@ -14,7 +14,7 @@ import sys
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from slurm_gpu_policy import __version__
+from slurm_gpu_policy.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable

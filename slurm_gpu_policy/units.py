@@ -13,15 +13,15 @@ from slurm_gpu_policy.errors import RequestError
 MICRO = 1_000_000
 """Micro-units in one unit of the site's currency."""
 
-_HUMAN_TIME = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
-_SLURM_TIME = re.compile(
+# Patterns are texts: re compiles and keeps those that are used, and gpu-submit uses few.
+_HUMAN_TIME = r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?"
+_SLURM_TIME = (
     r"(?:(?P<d>\d+)-(?P<dh>\d+)(?::(?P<dm>\d+)(?::(?P<ds>\d+))?)?"
     r"|(?P<h>\d+):(?P<hm>\d+):(?P<hs>\d+)"
-    r"|(?P<m>\d+)(?::(?P<s>\d+))?)",
-    re.ASCII,
+    r"|(?P<m>\d+)(?::(?P<s>\d+))?)"
 )
-_MEMORY = re.compile(r"(\d{1,18})(?:([KMGTP])(?:i?B)?)?", re.ASCII | re.IGNORECASE)
-_MONEY = re.compile(r"(\d{1,12})(?:\.(\d{1,6}))?", re.ASCII)
+_MEMORY = r"(\d{1,18})(?:([KMGTP])(?:i?B)?)?"
+_MONEY = r"(\d{1,12})(?:\.(\d{1,6}))?"
 _MEBIBYTES = {"M": 1, "G": 1024, "T": 1024**2, "P": 1024**3}
 _MAX_SECONDS = (2**32 - 3) * 60
 """Slurm keeps minutes in 32 bits and uses the topmost two values as marks (slurm.h, NO_VAL)."""
@@ -36,10 +36,10 @@ def parse_duration(text: str) -> int:
         RequestError: *text* is no duration, is zero, or is longer than Slurm can hold.
     """
     text = text.strip()
-    if (human := _HUMAN_TIME.fullmatch(text)) and text:
+    if (human := re.fullmatch(_HUMAN_TIME, text, re.ASCII)) and text:
         days, hours, minutes, seconds = (int(part or 0) for part in human.groups())
         total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    elif slurm := _SLURM_TIME.fullmatch(text):
+    elif slurm := re.fullmatch(_SLURM_TIME, text, re.ASCII):
         part = {name: int(value or 0) for name, value in slurm.groupdict().items()}
         total = (
             ((part["d"] * 24 + part["dh"] + part["h"]) * 60 + part["dm"] + part["hm"] + part["m"])
@@ -72,7 +72,7 @@ def parse_memory(text: str) -> int:
     Raises:
         RequestError: *text* is no amount of memory.
     """
-    match = _MEMORY.fullmatch(text.strip())
+    match = re.fullmatch(_MEMORY, text.strip(), re.ASCII | re.IGNORECASE)
     if match is None:
         msg = f"{text!r} is not an amount of memory: write it as 64G, 500M or 1T"
         raise RequestError(msg)
@@ -88,7 +88,7 @@ def parse_money(text: str) -> int:
     Raises:
         RequestError: *text* is not a plain, non-negative decimal of at most six places.
     """
-    match = _MONEY.fullmatch(text.strip())
+    match = re.fullmatch(_MONEY, text.strip(), re.ASCII)
     if match is None:
         msg = f"{text!r} is not an amount of money: write a plain decimal such as 12 or 12.50"
         raise RequestError(msg)

@@ -49,7 +49,8 @@ def describe(
     command: click.Command, name: str, parent: click.Context | None, level: str
 ) -> Iterator[str]:
     """Yield the text of one command, then of its subcommands."""
-    context = click.Context(command, info_name=name, parent=parent)
+    settings = command.context_settings
+    context = click.Context(command, info_name=name, parent=parent, **settings)
     usage = " ".join(command.collect_usage_pieces(context))
     path = context.command_path
     yield f"{level} {path}\n\n```\n{path} {usage}\n```\n"
@@ -74,10 +75,9 @@ def paragraphs(text: str) -> str:
 
 
 def option_row(param: click.Parameter, context: click.Context) -> str | None:
-    """Return a table row for an option, ``None`` for an argument."""
+    """Return a table row for an option, ``None`` for arguments and ``--help``."""
     record = param.get_help_record(context)
-    if record is None or not isinstance(param, click.Option):
+    if record is None or not isinstance(param, click.Option) or "--help" in param.opts:
         return None
-    names, text = record
-    shown = " ".join(text.split()).replace("|", "\\|")
-    return f"| `{names}` | {shown} |".replace("`|", "`\\|")
+    names, text = (" ".join(part.split()).replace("|", "\\|") for part in record)
+    return f"| `{names}` | {text} |"

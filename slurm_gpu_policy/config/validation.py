@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 _MOST_NODES = 200_000
 """Aliases can make a small file unfold without end; a real policy is far below this."""
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_PLAIN_WORDS = {
+    "model_type": "a mapping",
+    "dict_type": "a mapping",
+    "tuple_type": "a list",
+    "string_type": "a text",
+}
+"""For pydantic's kinds of error whose own words speak of Python."""
 
 Path = tuple[str | int, ...]
 
@@ -42,7 +49,7 @@ class _Document:
         try:
             text = source.decode("utf-8")
             root = yaml.compose(text, Loader=yaml.SafeLoader)
-            return {} if root is None else self._plain(root, ())
+            return {} if root is None or _is_null(root) else self._plain(root, ())
         except UnicodeDecodeError as error:
             line = source[: error.start].count(b"\n") + 1
             self.problems.append(f"{self.path}:{line}: is not UTF-8 text")
@@ -68,7 +75,7 @@ class _Document:
             raise yaml.MarkedYAMLError(problem="it unfolds into too many values", problem_mark=mark)
         self.lines.setdefault(where, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
-            return None if node.style is None and node.value in _NULL else node.value
+            return None if _is_null(node) else node.value
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(item, (*where, i)) for i, item in enumerate(node.value)]
         return self._plain_mapping(node, where)
@@ -98,6 +105,11 @@ class _Document:
         """Note a problem: file, line, field, found, wanted."""
         field = ".".join(str(part) for part in where) or "the file"
         self.problems.append(f"{self.path}:{line}: {field}: found {found}, wanted {wanted}")
+
+
+def _is_null(node: yaml.Node) -> bool:
+    """Whether a node is YAML's way to say nothing (a quoted ``"null"`` is a text)."""
+    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _NULL
 
 
 def validate(source: bytes, path: str) -> Policy:
@@ -169,7 +181,7 @@ def _say_error(document: _Document, details: ErrorDetails) -> None:
     if kind == "value_error":  # our parsers of units say "'x' is not …: write it as …"
         message = message.removeprefix("Value error, ")
         message = message.partition(": ")[2] or message
-    message = message.removeprefix("Input should be ")
+    message = _PLAIN_WORDS.get(kind, message).removeprefix("Input should be ")
     document.say(line, where, _shown(details["input"]), message[:1].lower() + message[1:])
 
 

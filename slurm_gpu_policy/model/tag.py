@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MARK = re.compile(r"gpu-submit\(([A-Za-z0-9_.:=;-]*)\)")
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")
+_MARK = r"gpu-submit\(([A-Za-z0-9_.:=;-]*)\)"
+_UNSAFE = r"[^A-Za-z0-9_.:-]"
 
 
 def write_tag(facts: Mapping[str, str], comment: str = "") -> str:
@@ -24,7 +24,7 @@ def write_tag(facts: Mapping[str, str], comment: str = "") -> str:
         ValueError: a key or value holds a character the mark cannot carry.
     """
     for key, value in facts.items():
-        if _UNSAFE.search(key) or _UNSAFE.search(value):
+        if re.search(_UNSAFE, key) or re.search(_UNSAFE, value):
             msg = f"the job mark cannot carry {key}={value!r}"
             raise ValueError(msg)
     mark = "gpu-submit(" + ";".join(f"{key}={value}" for key, value in facts.items()) + ")"
@@ -33,7 +33,7 @@ def write_tag(facts: Mapping[str, str], comment: str = "") -> str:
 
 def read_tag(comment: str) -> dict[str, str]:
     """Return the facts of the last mark in *comment*; empty where there is none."""
-    marks = _MARK.findall(comment)
+    marks = re.findall(_MARK, comment)
     if not marks:
         return {}
     pairs = (part.partition("=") for part in marks[-1].split(";"))
@@ -42,4 +42,4 @@ def read_tag(comment: str) -> dict[str, str]:
 
 def strip_tag(comment: str) -> str:
     """Return the user's own part of *comment*."""
-    return _MARK.sub("", comment).strip()
+    return re.sub(_MARK, "", comment).strip()

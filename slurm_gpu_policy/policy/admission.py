@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.request import Request
     from slurm_gpu_policy.model.snapshot import Snapshot
 
-_ARRAY_PART = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?", re.ASCII)
+_ARRAY_PART = r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?"
 _DEFAULT_MAX_ARRAY_SIZE = 1001
 """Slurm's own default (slurm.conf, MaxArraySize); the largest index is one less."""
 
@@ -183,7 +183,7 @@ def _array_tasks(request: Request, snapshot: Snapshot) -> int | Reason:
         return 1
     count, largest = 0, 0
     for part in request.array.partition("%")[0].split(","):
-        match = _ARRAY_PART.fullmatch(part.strip())
+        match = re.fullmatch(_ARRAY_PART, part.strip(), re.ASCII)
         if match is None or int(match[3] or 1) == 0 or int(match[2] or match[1]) < int(match[1]):
             return Reason(
                 rules.ARRAY,

@@ -102,8 +102,8 @@ def _wrong_use(error: click.ClickException, program: str) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2; 8.1 shows the help by itself
         error.show()
         return WRONG_USE
-    hint = f"\ntry '{context.command_path} --help'" if context else ""
-    complain(program, error.format_message() + hint)
+    path = context.command_path if context else program
+    complain(program, f"{error.format_message()}\ntry '{path} --help'")
     return WRONG_USE
 
 

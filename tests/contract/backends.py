@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pathlib
 import pickle
 import pwd
 import shutil
@@ -12,6 +13,7 @@ import sys
 import time
 
 from slurm_gpu_policy.adapters.clock import SystemClock
+from slurm_gpu_policy.adapters.slurm.commands import CommandSlurm
 from slurm_gpu_policy.errors import JobNotFound
 from slurm_gpu_policy.model.submission import Submission
 from tests.fakes.clock import FakeClock
@@ -156,8 +158,6 @@ class CommandBackend(RealBackend):
         super().__init__(self.fresh())
 
     def fresh(self):
-        from slurm_gpu_policy.adapters.slurm.commands import CommandSlurm
-
         return CommandSlurm(SystemClock())
 
 
@@ -170,21 +170,22 @@ class PyslurmBackend(RealBackend):
         super().__init__(self.fresh())
 
     def fresh(self):
-        from slurm_gpu_policy.adapters.slurm.pyslurm_adapter import PyslurmSlurm
+        from slurm_gpu_policy.adapters.slurm.pyslurm_adapter import (  # noqa: PLC0415
+            PyslurmSlurm,
+        )
 
         return PyslurmSlurm(SystemClock())
 
 
 def _lose_the_way():
     """Point Slurm's programs to a port where nobody listens."""
-    path = f"/tmp/contract-{os.getpid()}.conf"
-    with open(path, "w") as file:
-        file.write(
-            "ClusterName=nowhere\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=9\n"
-            "AuthType=auth/munge\nCredType=cred/munge\nMessageTimeout=5\n"
-            "SlurmctldTimeout=10\nNodeName=none\nPartitionName=p Nodes=none\n"
-        )
-    os.environ["SLURM_CONF"] = path
+    path = pathlib.Path(f"/tmp/contract-{os.getpid()}.conf")
+    path.write_text(
+        "ClusterName=nowhere\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=9\n"
+        "AuthType=auth/munge\nCredType=cred/munge\nMessageTimeout=5\n"
+        "SlurmctldTimeout=10\nNodeName=none\nPartitionName=p Nodes=none\n"
+    )
+    os.environ["SLURM_CONF"] = str(path)
 
 
 def in_child(call, prepare):

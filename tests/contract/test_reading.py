@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
+from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.errors import JobNotFound, SlurmUnavailable
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.snapshot import Part
 
-HOSTILE = "a|b \x1f\x1e c\n   UserId=root(0)\n     Nodes=gpu02 CPU_IDs=0 Mem=1 GRES=gpu:h100:8(IDX:0-7)\né=✓"
+HOSTILE = (
+    "a|b \x1f\x1e c\n   UserId=root(0)\n"
+    "     Nodes=gpu02 CPU_IDs=0 Mem=1 GRES=gpu:h100:8(IDX:0-7)\né=✓"
+)
 
 
 def test_the_nodes_have_eight_h100_each(cluster):
@@ -97,7 +99,7 @@ def test_all_parts_can_be_read_together(cluster):
 
 
 def test_a_snapshot_has_the_time_it_was_taken(cluster):
-    now = int(time.time()) if cluster.is_real else cluster.clock.now()
+    now = SystemClock().now() if cluster.is_real else cluster.clock.now()
     assert abs(cluster.slurm.read(Part.CONFIG).time - now) <= 2
 
 

@@ -59,7 +59,7 @@ def test_a_command_runs_with_its_gpus_and_its_output_and_exit_code_come_back(u1,
     out = u1.home / "out.txt"
     done = u1.run(
         "gpu-submit", "--gpus", "2", "-o", str(out), "--wait", "--",
-        "sh", "-c", "echo \"$CUDA_VISIBLE_DEVICES\"; exit 7",
+        "sh", "-c", 'echo "$CUDA_VISIBLE_DEVICES"; exit 7',
         check=False,
     )  # fmt: skip
     assert done.returncode == 7, done.stderr
@@ -71,16 +71,19 @@ def test_a_users_own_script_keeps_its_lines_and_a_conflict_is_named(u1):
     out = u1.home / "own.out"
     script.write_text(
         "#!/bin/bash\n#SBATCH --job-name=mine\n#SBATCH -t 7\n"
-        f"#SBATCH --gres=gpu:h100:2\n#SBATCH -o {out}\necho \"$1 $2\"\n"
+        f'#SBATCH --gres=gpu:h100:2\n#SBATCH -o {out}\necho "$1 $2"\n'
     )
     done = u1.run("gpu-submit", "--time", "5", "--parsable", str(script), "a b", "$HOME")
     assert "S-501" in done.stderr
     job = done.stdout.strip()
     wait_for(job, "COMPLETED")
     assert (squeue(job, "%j"), squeue(job, "%l")) == ("mine", "5:00")
-    assert "gres/gpu:h100=2" in subprocess.run(
-        ["scontrol", "show", "job", job], capture_output=True, text=True, check=True
-    ).stdout
+    assert (
+        "gres/gpu:h100=2"
+        in subprocess.run(
+            ["scontrol", "show", "job", job], capture_output=True, text=True, check=True
+        ).stdout
+    )
     assert out.read_text() == "a b $HOME\n"
 
 

@@ -33,7 +33,7 @@ def jobs_by_name(prefix: str) -> Counter:
 
 def test_every_submission_has_one_job_or_exited_4(u1):
     """200 submissions, 40 at a time, while the controller is stopped and started twice."""
-    prefix = f"restart{time.time_ns()}-"  # noqa: TID251 - a name no other run has
+    prefix = f"restart{time.time_ns()}-"
     waiting = [f"{prefix}{number}" for number in range(SUBMITTERS)]
     running: dict[str, subprocess.Popen] = {}
     codes: dict[str, int] = {}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # machine.sh ROLE: make this machine one of the Vagrant cluster. ROLE is controller,
 # login or gpu. It takes the same steps as vagrant/cluster, only one machine's share of
-# them. Run as root by the Vagrantfile; running it again changes nothing.
+# them. Run as root by the Vagrantfile; running it again is harmless.
 #
 # From the environment: CLUSTER_CONTROLLER, CLUSTER_ADDRESS (settings.sh); CLUSTER_HOSTS,
 # lines for /etc/hosts; MUNGE_KEY, the common key in base64.
@@ -20,11 +20,14 @@ done
 make_hosts() {
     [[ -n ${CLUSTER_HOSTS-} ]] || return 0
     # A box maps its own name to 127.0.1.1, where no other machine can reach it.
-    sed -i -e '/^127\.0\.1\.1/d' -e '/# slurm-gpu-policy$/d' /etc/hosts
-    local line
-    while IFS= read -r line; do
-        printf '%s # slurm-gpu-policy\n' "$line"
-    done <<<"$CLUSTER_HOSTS" >>/etc/hosts
+    local kept line
+    kept=$(sed -e '/^127\.0\.1\.1/d' -e '/# slurm-gpu-policy$/d' /etc/hosts)
+    {
+        printf '%s\n' "$kept"
+        while IFS= read -r line; do
+            printf '%s # slurm-gpu-policy\n' "$line"
+        done <<<"$CLUSTER_HOSTS"
+    } >/etc/hosts
 }
 
 make_munge_key() {

@@ -55,3 +55,10 @@ apt_install() {
     DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
         install --no-install-recommends -- "$@"
 }
+
+# need_program NAME : of the package of the same name.
+need_program() {
+    ! command -v "$1" >/dev/null || return 0
+    (( EUID == 0 )) || die "$1 is not installed, and only root could: apt-get install $1"
+    install_packages "$1"
+}

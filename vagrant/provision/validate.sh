@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # Is the Vagrantfile right? No provider is needed, and no machine is started.
 set -euo pipefail
-cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+PROVISION=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
+. "$PROVISION/words.sh"
+. "$PROVISION/packages.sh"
 
-if ! command -v vagrant >/dev/null; then
-    (( EUID == 0 )) || { printf 'validate: error: vagrant is not installed, and only root could\n' >&2; exit 1; }
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
-        install --no-install-recommends vagrant >/dev/null
-fi
+need_program vagrant
+cd "$PROVISION/.."
 
 # A home of its own: what a user's vagrant has learnt must not matter here.
 home=$(mktemp -d)

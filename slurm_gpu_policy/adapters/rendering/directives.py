@@ -29,6 +29,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_BYTES = 4000
 """sbatch copies a word into a buffer of 8192 bytes without looking at its length."""
 _SPACE = " \t\v\f\r"
+_NEXT_COMPONENT = frozenset({":", "hetjob", "packjob"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,8 @@ def _split(text: str, number: int) -> Iterator[str]:
         word, at = _word(text, at, number)
         if not word:
             return
+        if word in _NEXT_COMPONENT:
+            raise RequestError(_heterogeneous(number))
         yield word
 
 
@@ -170,15 +173,16 @@ def _options(words: list[tuple[int, str]]) -> Iterator[Directive]:
     """Read *words* as getopt_long does."""
     rest = iter(words)
     for number, word in rest:
-        if word in {"hetjob", "packjob"}:
-            raise RequestError(_heterogeneous(number))
-        if word.startswith("--") and word != "--":
+        if word == "--":
+            break  # the end of the options; sbatch takes no other words
+        if word.startswith("--"):
             yield _long(number, word, rest)
-        elif word.startswith("-") and word not in {"-", "--"}:
+        elif word.startswith("-") and word != "-":
             yield from _short(number, word[1:], rest)
         else:
-            msg = f"line {number} of the script: {word!r} is no option of sbatch"
-            raise RequestError(msg)
+            raise RequestError(_no_option(number, word))
+    for number, word in rest:
+        raise RequestError(_no_option(number, word))
 
 
 def _long(number: int, word: str, rest: Iterator[tuple[int, str]]) -> Directive:
@@ -217,6 +221,10 @@ def _value(number: int, name: str, rest: Iterator[tuple[int, str]]) -> str:
         return value
     msg = f"line {number} of the script: --{name} needs a value"
     raise RequestError(msg)
+
+
+def _no_option(number: int, word: str) -> str:
+    return f"line {number} of the script: {word!r} is no option of sbatch"
 
 
 def _heterogeneous(number: int) -> str:

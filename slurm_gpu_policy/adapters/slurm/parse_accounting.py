@@ -87,13 +87,15 @@ def records(text: str, delimiter: str) -> tuple[AccountingRecord, ...]:
     """Read ``sacct -n -X -D -p`` in the form of :data:`FORMAT`.
 
     A requeued job has one record a run; ``restarts`` numbers them in the order of their
-    submission, from 0.
+    submission, from 0. When a short job's end reaches the database before its start, its
+    record has for a moment neither partition nor name nor TRES; such ones are left out.
     """
     *fields, rest = text.split(delimiter)
     width = len(FIELDS)
     if rest.strip() or len(fields) % width:
         q.unreadable(f"count of fields ({len(fields)})", rest, "sacct's answer")
     rows = [_row(fields[start : start + width]) for start in range(0, len(fields), width)]
+    rows = [row for row in rows if row["partition"]]
     rows.sort(key=lambda row: (row["submit_time"] or 0, row["start_time"] or 0))
     runs: dict[int, int] = {}
     for row in rows:

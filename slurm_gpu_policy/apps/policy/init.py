@@ -34,7 +34,7 @@ def command(*, file: str | None, force: bool) -> None:
     target = file or os.environ.get(FILE_VARIABLE) or SITE_FILE
     if target != "-" and not force and os.path.lexists(target):
         raise _there(target)
-    text = starting_policy(read_cluster(_connect()))
+    text = starting_policy(read_cluster(bootstrap.connect(bootstrap.default_policy())))
     if target == "-":
         say(text.rstrip("\n"))
         return
@@ -42,13 +42,6 @@ def command(*, file: str | None, force: bool) -> None:
         _make_folder(Path(SITE_FILE).parent)
     write_whole(Path(target), text.encode(), replace=force)
     say(f"wrote {target}; next: edit it, then gpu-policy check {target}")
-
-
-def _connect() -> ReadPort:
-    """Return the way to Slurm by built-in settings: the file to come has none yet."""
-    from slurm_gpu_policy.config.schema import Policy  # noqa: PLC0415 - pydantic
-
-    return bootstrap.connect(Policy())
 
 
 def read_cluster(slurm: ReadPort) -> Snapshot:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     Options = Sequence[tuple[str, str | None]]
 
-_GPUS = re.compile(
-    r"(?:(?P<type>(?=[0-9_.-]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_.-]*)(?::|=|$))?(?P<count>\d{1,6})?",
-    re.ASCII,
+# Patterns are texts: re compiles and keeps those that are used, and most calls use none.
+_GPUS = (
+    r"(?:(?P<type>(?=[0-9_.-]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_.-]*)(?::|=|$))?(?P<count>\d{1,6})?"
 )
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_NODES = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?", re.ASCII)
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_NODES = r"(\d{1,6})(?:-(\d{1,6}))?"
 _UNLIMITED = frozenset({"0", "unlimited", "infinite"})
 
 # What the request itself holds under another form than sbatch's; all else is passed on as it is.
@@ -184,7 +184,9 @@ class _Gpus:
 
 def _gpu_count(option: str, text: str) -> tuple[str, int]:
     """Return (type or ``""``, count) of ``4``, ``h100`` or ``h100:4``."""
-    match = _GPUS.fullmatch(text.strip())
+    if text.isascii() and text.isdigit() and len(text) <= 6:  # noqa: PLR2004 - needs no pattern
+        return "", int(text)
+    match = re.fullmatch(_GPUS, text.strip(), re.ASCII)
     if match is None or not text.strip():
         what = "one GPU type a job" if "," in text else "a count, or a type and a count"
         msg = f"--{option}={text} is not understood: write {what}, such as 4 or h100:4"
@@ -205,7 +207,7 @@ def _nodes(text: str | None) -> tuple[int | None, str]:
     """Return (fewest nodes, the range as sbatch has it or ``""``)."""
     if not text:
         return None, ""
-    match = _NODES.fullmatch(text.strip())
+    match = re.fullmatch(_NODES, text.strip(), re.ASCII)
     if match is None or int(match[1]) < 1 or int(match[2] or match[1]) < int(match[1]):
         msg = f"--nodes={text} is not a number of nodes: write 2 or 2-4"
         raise RequestError(msg)
@@ -228,7 +230,7 @@ def _pair(option: str, text: str) -> tuple[str, str]:
 
 def _variable(text: str) -> tuple[str, str]:
     name, value = _pair("--env", text)
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name, re.ASCII):
         msg = f"--env {text!r}: {name!r} cannot be the name of a variable"
         raise RequestError(msg)
     return name, value

@@ -254,9 +254,7 @@ def test_a_workload_classes_limit_counts_jobs_of_that_class_alone():
     mark = "gpu-submit(token=x;workload=ocr)"
     jobs = (make_job(1, gpus=2, comment=mark), make_job(2, gpus=2))
     held = make_snapshot(jobs=jobs)
-    refused_by(
-        judge(make_request(workload="ocr"), held, enforcement="enforce", **limits), "L-202"
-    )
+    refused_by(judge(make_request(workload="ocr"), held, enforcement="enforce", **limits), "L-202")
     assert judge(make_request(), held, enforcement="enforce", **limits).kind == "admit"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,16 @@ from slurm_gpu_policy.policy.waiting import (
     needs_limits,
     places,
     reason_words,
-    wanted,
     waiting_words,
+    wanted,
 )
 from tests.builders import make_job, make_node, make_partition, make_snapshot
 
 REASONS = (Path(__file__).parents[2] / "data/slurm/pending_reasons.txt").read_text().split()
+
+NODES_REQUIRED = (
+    "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
+)
 
 
 def waiting(number=1, **fields):
@@ -45,14 +50,10 @@ def test_every_reason_of_slurms_own_table_has_words(reason):
         ("JobHeldUser", "its owner holds it"),
         ("launch failed requeued held", "its nodes could not start it"),
         ("launch_failed_requeued_held", "its nodes could not start it"),
-        ("ReqNodeNotAvail, UnavailableNodes:gpu[01-02]", "not available: down, drained, or reserved (gpu[01-02])"),
+        ("ReqNodeNotAvail, UnavailableNodes:gpu[01-02]", "or reserved (gpu[01-02])"),
         ("ReqNodeNotAvail, May be reserved for other job", "(May be reserved for other job)"),
         ("ReqNodeNotAvail(Unavailable:gpu01)", "are not available"),
-        (
-            "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority "
-            "partitions",
-            "down, drained, or kept for partitions of higher priority",
-        ),
+        (NODES_REQUIRED, "down, drained, or kept for partitions of higher priority"),
         ("AssocGrpGRES", "account nlp is at its limit of GPUs in use at once"),
         ("QOSMaxGRESPerUser", "user u1 is at the limit of GPUs that QOS normal lets one user"),
         ("MaxGRESPerAccount", "account nlp is at the limit of GPUs that QOS normal lets one"),
@@ -109,20 +110,15 @@ def test_what_a_job_wants_most_is_said(fields, text):
 
 def test_waiting_for_gpus_says_how_many_are_free_and_which_nodes_are_out():
     nodes = (
-        make_node("gpu01", gpus=8, state="MIXED"),
+        replace(make_node("gpu01", state="MIXED"), gpus=(NodeGpus("h100", 8, 5),)),
         make_node("gpu02", state="DOWN", reason="bad fan"),
         make_node("old01", gpu_type="a100"),
     )
-    nodes = (nodes[0].__class__(**{**_fields(nodes[0]), "gpus": (NodeGpus("h100", 8, 5),)}), *nodes[1:])
     facts = waiting_words(waiting(reason="Resources", gpus=4), make_snapshot(nodes=nodes)).facts
     assert facts == (
         "3 of 8 h100 GPUs that it could use are free now; it asks for 4",
         "node gpu02 is down: bad fan",
     )
-
-
-def _fields(node):
-    return {name: getattr(node, name) for name in type(node).__dataclass_fields__}
 
 
 def test_many_broken_nodes_are_counted_and_not_all_named():
@@ -144,9 +140,7 @@ def test_a_partition_reason_names_the_partitions_limits():
 
 
 def test_a_reservation_is_named_with_its_state():
-    reservation = Reservation(
-        "r1", "INACTIVE", None, None, (), (), (), "", frozenset()
-    )
+    reservation = Reservation("r1", "INACTIVE", None, None, (), (), (), "", frozenset())
     job = waiting(reason="Reservation", reservation="r1")
     facts = waiting_words(job, make_snapshot(reservations=(reservation,))).facts
     assert facts == ("reservation r1 is inactive",)

@@ -136,9 +136,7 @@ def test_a_controller_that_comes_back_in_time_gets_the_job(use, slurm, waits):
     assert len(waits) == 4
 
 
-def test_a_controller_that_stays_away_ends_in_unavailable_within_the_sites_time(
-    use, slurm, clock
-):
+def test_a_controller_that_stays_away_ends_in_unavailable_within_the_sites_time(use, slurm, clock):
     submission = prepare(use)
     slurm.unavailable(times=10_000)
     began = clock.monotonic()

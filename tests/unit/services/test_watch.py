@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from slurm_gpu_policy.model.job import JobState
@@ -67,7 +69,7 @@ def test_looks_grow_rarer_while_nothing_changes(slurm, clock):
     for _ in range(25):
         next(sights)
         times.append(clock.monotonic())
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(times)]
     assert gaps[1] < 2
     assert gaps[-1] == pytest.approx(30)
 

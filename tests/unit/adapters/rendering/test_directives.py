@@ -41,6 +41,7 @@ def read(*lines: str) -> list[tuple[str, str | None]]:
         ("##SBATCH --hold", []),
         (" #SBATCH --hold", []),
         ("#SBATCH", []),
+        ("#SBATCH -H --", [("hold", None)]),
     ],
 )
 def test_a_line_is_read_as_sbatch_reads_it(line, options):
@@ -74,7 +75,8 @@ def test_each_directive_knows_its_line():
         ("#!/bin/sh\necho \0\n", "NUL"),
         ("#!/bin/sh\n#SBATCH --comment='x\n", "line 2.*a ' without its end"),
         ("#!/bin/sh\n#SBATCH gpu\n", "'gpu' is no option"),
-        ("#!/bin/sh\n#SBATCH -- -H\n", "'--' is no option"),
+        ("#!/bin/sh\n#SBATCH -- -H\n", "'-H' is no option"),
+        ("#!/bin/sh\n#SBATCH --comment hetjob\n", "line 2.*heterogeneous"),
         ("#!/bin/sh\n#SBATCH --hold=1\n", "--hold takes no value"),
         ("#!/bin/sh\n#SBATCH --time\n", "--time needs a value"),
         ("#!/bin/sh\n#SBATCH -Z\n", "no option -Z"),

@@ -1,0 +1,130 @@
+"""``gpu-policy doctor``: what is wrong between this program, its files and Slurm."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from slurm_gpu_policy import __version__, bootstrap
+from slurm_gpu_policy.config.loader import find_policy_file
+from slurm_gpu_policy.errors import PolicyFileError, PolicyLayerError, SlurmUnavailable
+from slurm_gpu_policy.model.finding import Finding
+from slurm_gpu_policy.model.snapshot import Part
+from slurm_gpu_policy.policy.health import cluster_findings
+from slurm_gpu_policy.terminal.border import DONE, SLURM_REFUSED, UNREACHABLE, WRONG_POLICY_FILE
+from slurm_gpu_policy.terminal.table import Column, print_table
+from slurm_gpu_policy.terminal.text import counted, print_json, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from slurm_gpu_policy.config.schema import Policy
+
+_COLUMNS = (Column(""), Column("LOOKED AT"), Column("FOUND", wraps=True))
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list (see docs/cli.md).")
+def command(*, as_json: bool) -> int:
+    """Look at everything this program needs, and say what to do where something is wrong.
+
+    Ends with 0 unless something fails: 4 if Slurm cannot be reached, 5 if the policy file is
+    wrong, else 1. Warnings do not change that.
+
+    `--json` prints a list of objects: `level` (`ok`, `warn` or `fail`), `subject`, `message` and
+    `remedy` (what to do; "" for `ok`).
+    """
+    findings = [Finding("ok", "version", f"gpu-policy {__version__}")]
+    code = DONE
+    try:
+        policy = bootstrap.load_policy()
+        findings.append(_policy_file(policy))
+    except PolicyFileError as error:
+        code = WRONG_POLICY_FILE
+        first, *more = error.problems
+        tail = f" (and {counted(len(more), 'more error')})" if more else ""
+        findings.append(Finding("fail", "policy file", first + tail, "gpu-policy check"))
+        policy = bootstrap.default_policy()
+    findings += _templates(policy)
+    findings.append(_cache())
+    try:
+        findings += bootstrap.diagnose(policy)
+        snapshot = bootstrap.connect(policy).read(Part.CONFIG, Part.NODES)
+        findings += cluster_findings(snapshot)
+    except PolicyLayerError as error:
+        unreachable = isinstance(error, SlurmUnavailable)
+        code = UNREACHABLE if unreachable else code or SLURM_REFUSED
+        remedy = "scontrol ping; is this a machine of the cluster?" if unreachable else ""
+        findings.append(Finding("fail", "Slurm", str(error), remedy))
+    if any(finding.level == "fail" for finding in findings):
+        code = code or SLURM_REFUSED
+    _show(findings, as_json=as_json)
+    return code
+
+
+def _policy_file(policy: Policy) -> Finding:
+    path = find_policy_file()
+    if path is None:
+        return Finding(
+            "warn",
+            "policy file",
+            "there is none: the built-in defaults are in force",
+            "gpu-policy init",
+        )
+    what = f"{counted(len(policy.gpu_types), 'GPU type')}, enforcement {policy.enforcement}"
+    return Finding("ok", "policy file", f"{path} is right ({what})")
+
+
+def _templates(policy: Policy) -> Iterator[Finding]:
+    for folder in policy.template_folders:
+        if not Path(folder).is_dir():
+            yield Finding(
+                "warn", "templates", f"there is no folder {folder}", "see template_folders"
+            )
+    try:
+        names = [item.name for item in bootstrap.make_renderer(policy).list_templates()]
+    except PolicyLayerError as error:
+        yield Finding("fail", "templates", str(error), "mend or remove the template")
+    else:
+        yield Finding("ok", "templates", f"{len(names)} script templates: {', '.join(names)}")
+
+
+def _cache() -> Finding:
+    """Say whether answers can be kept between runs; without a cache each start is slower."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    folder = Path(base) / "slurm-gpu-policy"
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if not folder.is_absolute() or not there.is_dir() or not os.access(there, os.W_OK):
+        return Finding(
+            "warn",
+            "cache",
+            f"{folder} cannot be written, so each start is slower",
+            "make it writable for its owner, or set XDG_CACHE_HOME",
+        )
+    return Finding("ok", "cache", f"{folder} can be written")
+
+
+def _show(findings: list[Finding], *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            [
+                {
+                    "level": finding.level,
+                    "subject": finding.subject,
+                    "message": finding.message,
+                    "remedy": finding.remedy,
+                }
+                for finding in findings
+            ]
+        )
+        return
+    rows = []
+    for finding in findings:
+        remedy = f" -> {finding.remedy}" if finding.remedy else ""
+        rows.append((finding.level, finding.subject, finding.message + remedy))
+    print_table(_COLUMNS, rows)
+    levels = [finding.level for finding in findings]
+    say(f"{levels.count('fail')} failed, {counted(levels.count('warn'), 'warning')}")

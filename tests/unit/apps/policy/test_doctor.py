@@ -1,0 +1,87 @@
+"""``gpu-policy doctor``: each finding with what to do, and an exit code by the worst."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+
+def levels(result):
+    return {finding["subject"]: finding["level"] for finding in result.json}
+
+
+def test_a_cluster_as_it_should_be_ends_with_zero(gpu_policy):
+    result = gpu_policy("doctor", "--json")
+    assert result.code == 0
+    assert {name: level for name, level in levels(result).items() if level != "ok"} == {
+        "policy file": "warn"
+    }
+
+
+def test_the_table_says_what_to_do(gpu_policy):
+    out = gpu_policy("doctor").out
+    assert "there is none: the built-in defaults are in force -> gpu-policy init" in out
+    assert out.endswith("0 failed, 1 warning\n")
+
+
+def test_the_policy_file_in_force_is_named(gpu_policy, monkeypatch, tmp_path):
+    (tmp_path / "p.yaml").write_text("gpu_types: {h100: {}}")
+    monkeypatch.setenv("GPU_POLICY_FILE", str(tmp_path / "p.yaml"))
+    assert "p.yaml is right (1 GPU type, enforcement observe)" in gpu_policy("doctor").out
+
+
+def test_a_wrong_policy_file_ends_with_five_and_the_rest_is_looked_at(
+    gpu_policy, monkeypatch, tmp_path
+):
+    (tmp_path / "p.yaml").write_text("a: 1\nb: 2\n")
+    monkeypatch.setenv("GPU_POLICY_FILE", str(tmp_path / "p.yaml"))
+    result = gpu_policy("doctor", "--json")
+    assert result.code == 5
+    assert levels(result)["policy file"] == "fail"
+    assert levels(result)["GPU nodes"] == "ok"
+    assert "1 more error" in result.out
+
+
+def test_when_slurm_is_away_it_ends_with_four(gpu_policy, slurm):
+    slurm.unavailable()
+    result = gpu_policy("doctor", "--json")
+    assert result.code == 4
+    assert levels(result)["Slurm"] == "fail"
+
+
+def test_a_setting_that_makes_gpus_useless_ends_with_one(gpu_policy, slurm):
+    settings = {**slurm.config.settings, "GresTypes": "(null)"}
+    slurm.config = replace(slurm.config, settings=settings)
+    result = gpu_policy("doctor", "--json")
+    assert result.code == 1
+    assert levels(result)["GPUs"] == "fail"
+
+
+def test_a_drained_node_is_a_warning(gpu_policy, slurm):
+    slurm.drain("gpu01", reason="bad fan")
+    result = gpu_policy("doctor", "--json")
+    assert (result.code, levels(result)["GPU nodes"]) == (0, "warn")
+    assert "gpu01 is idle+drain (bad fan)" in result.out
+
+
+def test_a_missing_template_folder_is_a_warning(gpu_policy, monkeypatch, tmp_path):
+    (tmp_path / "p.yaml").write_text(f"template_folders: [{tmp_path}/none]\n")
+    monkeypatch.setenv("GPU_POLICY_FILE", str(tmp_path / "p.yaml"))
+    assert f"there is no folder {tmp_path}/none" in gpu_policy("doctor").out
+
+
+def test_a_broken_template_is_a_failure(gpu_policy, monkeypatch, tmp_path):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "bad.sh.j2").write_text("{# param 1x #}\n")
+    (tmp_path / "p.yaml").write_text(f"template_folders: [{tmp_path}/t]\n")
+    monkeypatch.setenv("GPU_POLICY_FILE", str(tmp_path / "p.yaml"))
+    result = gpu_policy("doctor", "--json")
+    assert result.code == 1
+    assert levels(result)["templates"] == "fail"
+
+
+@pytest.mark.parametrize("base", ["relative", "/dev/null"])
+def test_a_cache_that_cannot_be_written_is_a_warning(gpu_policy, monkeypatch, base):
+    monkeypatch.setenv("XDG_CACHE_HOME", base)
+    assert levels(gpu_policy("doctor", "--json"))["cache"] == "warn"

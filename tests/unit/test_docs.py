@@ -1,0 +1,39 @@
+"""The generated pages are what the code says now."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools/generate_docs.py"
+
+
+def run(*args):
+    return subprocess.run(
+        [sys.executable, TOOL, *args], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+
+
+def test_the_generated_pages_are_current():
+    result = run("--check")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_generator_refuses_what_it_does_not_know():
+    assert run("--chek").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("configuration.md", ["price_per_hour", "`limits.accounts.NAME`", "Price of one GPU"]),
+        ("cli.md", ["gpu-policy explain", "--gpu-type", "gpu_indexes", "| 4 | Slurm cannot"]),
+    ],
+)
+def test_a_page_has_what_one_looks_up_in_it(page, words):
+    text = (ROOT / "docs" / page).read_text()
+    assert [word for word in words if word not in text] == []
