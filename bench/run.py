@@ -121,10 +121,7 @@ class Bench:
         lines = [f"echo job {number}" for number in range(count)]
         path = self.folder / "jobs.txt"
         path.write_text("\n".join(lines) + "\n")
-        loop = "\n".join(
-            shlex.join(("sbatch", *LIKE_OURS, f"--wrap={line}"))
-            for line in lines
-        )
+        loop = "\n".join(shlex.join(("sbatch", *LIKE_OURS, f"--wrap={line}")) for line in lines)
         script = self.folder / "loop.sh"
         script.write_text(loop)
         ours, theirs = [], []

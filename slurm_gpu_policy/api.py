@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.decision import Decision
-    from slurm_gpu_policy.model.job import JobId, NodeAllocation
+    from slurm_gpu_policy.model.ids import JobId
+    from slurm_gpu_policy.model.job import NodeAllocation
     from slurm_gpu_policy.model.submission import Submission
     from slurm_gpu_policy.services.ports import SlurmPort
     from slurm_gpu_policy.services.submit import Submit

@@ -12,7 +12,8 @@ from slurm_gpu_policy.config.frozen import from_plain, to_plain
 from slurm_gpu_policy.config.validation import validate
 from slurm_gpu_policy.model.account import Association, Qos
 from slurm_gpu_policy.model.cluster import ClusterConfig, Node, NodeGpus, Partition
-from slurm_gpu_policy.model.job import Job, JobId, JobState
+from slurm_gpu_policy.model.ids import JobId
+from slurm_gpu_policy.model.job import Job, JobState
 from slurm_gpu_policy.model.request import Request
 from slurm_gpu_policy.model.snapshot import Snapshot
 

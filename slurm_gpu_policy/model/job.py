@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NewType
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-JobId = NewType("JobId", int)
-"""Slurm's own number of a job; each array task that has started has one of its own."""
+    from slurm_gpu_policy.model.ids import JobId
 
 
 class JobState(Enum):

@@ -27,6 +27,10 @@ class Part(Enum):
     CONFIG = "config"
 
 
+TO_DECIDE = (Part.PARTITIONS, Part.NODES, Part.ASSOCIATIONS, Part.QOS, Part.CONFIG)
+"""What a decision on a request needs to know, as a rule (policy/admission.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What Slurm said at ``time`` (Unix seconds). Parts not asked for are empty or ``None``."""

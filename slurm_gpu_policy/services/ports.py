@@ -15,13 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from slurm_gpu_policy.model.decision import Decision
-    from slurm_gpu_policy.model.job import (
-        AccountingRecord,
-        Job,
-        JobDetail,
-        JobId,
-        NodeAllocation,
-    )
+    from slurm_gpu_policy.model.ids import JobId
+    from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail, NodeAllocation
     from slurm_gpu_policy.model.request import Request
     from slurm_gpu_policy.model.snapshot import Part, Snapshot
     from slurm_gpu_policy.model.submission import Submission
@@ -36,6 +31,13 @@ class ReadPort(Protocol):
         *user* narrows ``Part.ASSOCIATIONS`` to that user's own ones (cheap on a large site);
         the other parts are always whole. Associations and QOS, which come from Slurm's slow
         database, may be some minutes old unless *fresh*.
+        """
+        ...
+
+    def read_ahead(self, *parts: Part, user: str | None = None) -> None:
+        """Begin what the next :meth:`read` of the same parts and user will ask; never fails.
+
+        A reader that cannot do so does nothing: :meth:`read` then asks by itself.
         """
         ...
 

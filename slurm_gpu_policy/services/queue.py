@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from slurm_gpu_policy.model.cluster import Node
-    from slurm_gpu_policy.model.job import Job, JobId, JobState, NodeAllocation
+    from slurm_gpu_policy.model.ids import JobId
+    from slurm_gpu_policy.model.job import Job, JobState, NodeAllocation
     from slurm_gpu_policy.policy.waiting import Words
     from slurm_gpu_policy.services.ports import ReadPort
 

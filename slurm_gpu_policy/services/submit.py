@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from slurm_gpu_policy.errors import Refused, SlurmTimeout, SlurmUnavailable
-from slurm_gpu_policy.model.snapshot import Part
+from slurm_gpu_policy.model.snapshot import TO_DECIDE, Part
 from slurm_gpu_policy.policy.admission import decide, needs_jobs
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.decision import Decision
-    from slurm_gpu_policy.model.job import JobId
+    from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.request import Request
     from slurm_gpu_policy.model.snapshot import Snapshot
     from slurm_gpu_policy.model.submission import Submission
@@ -24,7 +24,6 @@ T = TypeVar("T")
 
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 10.0
-_PARTS = (Part.PARTITIONS, Part.NODES, Part.ASSOCIATIONS, Part.QOS, Part.CONFIG)
 
 
 class Submit:
@@ -83,7 +82,7 @@ class Submit:
         Raises:
             SlurmUnavailable: Slurm stayed away for longer than the site's ``slurm.retry_for``.
         """
-        parts: tuple[Part, ...] = _PARTS
+        parts: tuple[Part, ...] = TO_DECIDE
         if any(needs_jobs(request, self._policy) for request in requests):
             parts = (*parts, Part.JOBS)
         users = {request.user for request in requests}

@@ -118,10 +118,10 @@ class FakeBackend(Backend):
         finally:
             self.slurm.user = before
 
-    def unreachable(self, call):
-        """Return ``call(slurm)`` while no controller answers."""
+    def unreachable(self, method, *args):
+        """Return what *method* does while no controller answers."""
         self.slurm.unavailable()
-        return call(self.slurm)
+        return getattr(self.slurm, method)(*args)
 
 
 class RealBackend(Backend):
@@ -140,13 +140,21 @@ class RealBackend(Backend):
 
         return in_child(lambda: call(self.slurm), become)
 
-    def unreachable(self, call):
-        """Return ``call(slurm)`` in a process whose Slurm configuration leads nowhere."""
-        return in_child(lambda: call(self.fresh()), _lose_the_way)
+    def unreachable(self, method, *args):
+        """Return what *method* does in a process whose Slurm configuration leads nowhere.
 
-    def fresh(self):
-        """Return an adapter made in this process."""
-        raise NotImplementedError
+        A new process, not a fork: the library reads its configuration once.
+        """
+        code = "from tests.contract.backends import answer_parent; answer_parent()"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            input=pickle.dumps((type(self), method, args)),
+            capture_output=True,
+            check=False,
+            env=os.environ | {"SLURM_CONF": _conf_to_nowhere(), "PYTHONPATH": ":".join(sys.path)},
+        )
+        assert done.stdout, done.stderr.decode()
+        return _unpickled(done.stdout)
 
 
 class CommandBackend(RealBackend):
@@ -155,10 +163,7 @@ class CommandBackend(RealBackend):
     name = "commands"
 
     def __init__(self):
-        super().__init__(self.fresh())
-
-    def fresh(self):
-        return CommandSlurm(SystemClock())
+        super().__init__(CommandSlurm(SystemClock()))
 
 
 class PyslurmBackend(RealBackend):
@@ -167,25 +172,32 @@ class PyslurmBackend(RealBackend):
     name = "pyslurm"
 
     def __init__(self):
-        super().__init__(self.fresh())
-
-    def fresh(self):
         from slurm_gpu_policy.adapters.slurm.pyslurm_adapter import (  # noqa: PLC0415
             PyslurmSlurm,
         )
 
-        return PyslurmSlurm(SystemClock())
+        super().__init__(PyslurmSlurm(SystemClock()))
 
 
-def _lose_the_way():
-    """Point Slurm's programs to a port where nobody listens."""
+def answer_parent():
+    """Do what the parent process wrote on standard input, and write the answer."""
+    kind, method, args = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
+    try:
+        answer = (True, getattr(kind().slurm, method)(*args))
+    except Exception as error:  # noqa: BLE001 - it is raised again outside
+        answer = (False, error)
+    sys.stdout.buffer.write(_pickled(answer))
+
+
+def _conf_to_nowhere():
+    """Return a Slurm configuration that names a port where nobody listens."""
     path = pathlib.Path(f"/tmp/contract-{os.getpid()}.conf")
     path.write_text(
         "ClusterName=nowhere\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=9\n"
         "AuthType=auth/munge\nCredType=cred/munge\nMessageTimeout=5\n"
         "SlurmctldTimeout=10\nNodeName=none\nPartitionName=p Nodes=none\n"
     )
-    os.environ["SLURM_CONF"] = str(path)
+    return str(path)
 
 
 def in_child(call, prepare):
@@ -210,6 +222,10 @@ def in_child(call, prepare):
     if not data:
         msg = "the child process died without an answer"
         raise AssertionError(msg)
+    return _unpickled(data)
+
+
+def _unpickled(data):
     is_answer, value = pickle.loads(data)  # noqa: S301 - from our own child
     if is_answer:
         return value

@@ -248,7 +248,7 @@ def test_planned_starts_are_only_those_of_waiting_jobs(cluster):
 
 def test_a_controller_that_is_away_is_unavailable(cluster):
     with pytest.raises(SlurmUnavailable):
-        cluster.unreachable(lambda slurm: slurm.read(Part.PARTITIONS))
+        cluster.unreachable("read", Part.PARTITIONS)
 
 
 def test_the_adapter_says_how_it_reaches_slurm(cluster):

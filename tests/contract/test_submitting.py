@@ -141,7 +141,7 @@ def test_an_allocation_slurm_refuses_says_why(cluster):
 def test_nothing_is_queued_where_no_controller_answers(cluster):
     submission = cluster.submission(user=None)
     with pytest.raises(SlurmUnavailable) as caught:
-        cluster.unreachable(lambda slurm: slurm.submit(submission))
+        cluster.unreachable("submit", submission)
     assert not isinstance(caught.value, SlurmTimeout)
 
 

@@ -90,8 +90,8 @@ words = st.lists(
     st.sampled_from(
         [
             *("--comment=", "--comment", "--job-name=a", "-J", "-Jx", "-H", "--hold", "--comm=z"),
-            *(" ", "  ", "\t", "\x0b", "'", '"', "\\", "#", "a", "b c", "=", ":", "é", "--", "$x"),
-            *(" : ", " hetjob", "\n#SBATCH ", "\n# x\n", "\ntrue\n#SBATCH ", "\n #SBATCH -H\n"),
+            *(" ", "  ", "\t", "\x0b", "'", '"', "\\", "#", "a", "b c", "=", "é", "--", "$x"),
+            *("\n#SBATCH ", "\n# x\n", "\ntrue\n#SBATCH ", "\n #SBATCH -H\n"),
         ]
     ),
     max_size=9,
@@ -105,7 +105,11 @@ def test_a_users_directives_are_read_as_sbatch_reads_them(kind, scripts):
 
 
 values = st.one_of(
-    st.text(st.characters(min_codepoint=32, exclude_characters="\x7f"), min_size=1, max_size=30),
+    st.text(
+        st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=["Cs"]),
+        min_size=1,
+        max_size=30,
+    ),
     st.binary(min_size=1, max_size=30).map(
         lambda value: os.fsdecode(
             bytes(each if each > 31 and each != 127 else 35 for each in value)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from slurm_gpu_policy.adapters.slurm.gres import gpus
 from slurm_gpu_policy.errors import SlurmRefused
-from slurm_gpu_policy.model.job import Job, JobId, JobState
+from slurm_gpu_policy.model.ids import JobId
+from slurm_gpu_policy.model.job import Job, JobState
 from slurm_gpu_policy.units import parse_duration, parse_memory
 
 DEFAULT_MEMORY_PER_CPU = 8000

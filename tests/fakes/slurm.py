@@ -26,10 +26,10 @@ from slurm_gpu_policy.errors import (
     SlurmTimeout,
     SlurmUnavailable,
 )
+from slurm_gpu_policy.model.ids import JobId
 from slurm_gpu_policy.model.job import (
     AccountingRecord,
     JobDetail,
-    JobId,
     JobState,
     NodeAllocation,
     PriorityFactors,
@@ -179,6 +179,9 @@ class FakeSlurm:
             if part in parts:
                 found[name] = getattr(self, name)
         return Snapshot(time=self.clock.now(), **found)
+
+    def read_ahead(self, *parts, user=None):
+        """Do nothing, as a reader may."""
 
     def jobs(self, job_ids):
         self._begin("jobs")

@@ -147,7 +147,6 @@ enter_world() {
 # Nothing is mounted below ROOT in this namespace (enter.sh says why); if somebody
 # mounted something by hand it is not ours to delete through.
 remove_chroot() {
-    [[ $KIND == pyslurm ]] || die "only the pyslurm cluster has a chroot"
     local mounted
     mounted=$(awk -v root="$(readlink -f "$ROOT")/" 'index($5 "/", root) == 1 { print $5 }' /proc/self/mountinfo)
     [[ -z $mounted ]] || die "something is mounted below $ROOT; unmount it first:" "$mounted"

@@ -36,7 +36,6 @@ case $KIND in
         DBD_HOST=$CONTROLLER
         CPU_NODES=()
         ctld_port=6817 dbd_port=6819 slurmd_port=6818 ;;
-    *) die "unknown cluster '$KIND': it is 'native' or 'pyslurm'" ;;
 esac
 
 NODES=("${GPU_NODES[@]}" "${CPU_NODES[@]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.adapters.slurm.run import (
@@ -22,13 +23,15 @@ from slurm_gpu_policy.adapters.slurm.words import (
     error_in,
     said,
 )
-from slurm_gpu_policy.errors import JobNotFound, SlurmError, SlurmTimeout
+from slurm_gpu_policy.errors import JobNotFound, SlurmError, SlurmTimeout, SlurmUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from slurm_gpu_policy.adapters.slurm.kept_answers import KeptAnswers
-    from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail, JobId, NodeAllocation
+    from slurm_gpu_policy.adapters.slurm.reading import Reading
+    from slurm_gpu_policy.model.ids import JobId
+    from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail, NodeAllocation
     from slurm_gpu_policy.model.snapshot import Part, Snapshot
     from slurm_gpu_policy.model.submission import Submission
     from slurm_gpu_policy.services.ports import Clock
@@ -57,6 +60,7 @@ class CommandSlurm:
         self._read_seconds = read_seconds
         self._submit_seconds = submit_seconds
         self._kept = kept
+        self._ahead: tuple[object, Reading] | None = None
 
     @property
     def description(self) -> str:
@@ -68,11 +72,23 @@ class CommandSlurm:
 
     def read(self, *parts: Part, user: str | None = None, fresh: bool = False) -> Snapshot:
         """See :meth:`slurm_gpu_policy.services.ports.ReadPort.read`."""
+        wanted = (frozenset(parts), user, fresh)
+        question, reading = self._ahead or (None, None)
+        self._ahead = None
+        if reading is None or question != wanted:
+            reading = self._start_reading(*wanted)
+        return reading.finish(self._clock.now())
+
+    def read_ahead(self, *parts: Part, user: str | None = None) -> None:
+        """See :meth:`slurm_gpu_policy.services.ports.ReadPort.read_ahead`."""
+        wanted = (frozenset(parts), user, False)
+        with suppress(SlurmUnavailable):  # read() will say so
+            self._ahead = (wanted, self._start_reading(*wanted))
+
+    def _start_reading(self, parts: frozenset[Part], user: str | None, fresh: bool) -> Reading:
         from slurm_gpu_policy.adapters.slurm.reading import Reading  # noqa: PLC0415
 
-        return Reading(parts, user, self._kept, fresh=fresh).run(
-            self._read_seconds, self._clock.now()
-        )
+        return Reading(parts, user=user, kept=self._kept, fresh=fresh, timeout=self._read_seconds)
 
     def jobs(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
         """See :meth:`slurm_gpu_policy.services.ports.ReadPort.jobs`."""

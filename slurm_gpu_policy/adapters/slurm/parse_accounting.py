@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_gpu_policy.adapters.slurm import quantities as q
 from slurm_gpu_policy.adapters.slurm.states import job_state
-from slurm_gpu_policy.model.job import AccountingRecord, JobId
+from slurm_gpu_policy.model.ids import JobId
+from slurm_gpu_policy.model.job import AccountingRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

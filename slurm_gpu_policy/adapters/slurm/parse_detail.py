@@ -18,7 +18,8 @@ from slurm_gpu_policy.model.job import JobDetail, NodeAllocation
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slurm_gpu_policy.model.job import Job, JobId
+    from slurm_gpu_policy.model.ids import JobId
+    from slurm_gpu_policy.model.job import Job
 
 _NODES = re.compile(r"\n +Nodes=(\S+) CPU_IDs=(\S*) Mem=(\d+) GRES=(\S*)")
 _IDS = re.compile(r"(?:^|\n)JobId=(\d+) [^\n]*?JobName=")

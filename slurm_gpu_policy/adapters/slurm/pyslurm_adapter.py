@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from slurm_gpu_policy.adapters.slurm.commands import CommandSlurm
 from slurm_gpu_policy.adapters.slurm.words import UNKNOWN_JOB, error_for
 from slurm_gpu_policy.errors import JobNotFound, SlurmError, SlurmUnavailable
-from slurm_gpu_policy.model.job import JobId
+from slurm_gpu_policy.model.ids import JobId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.services.ports import Clock
 
 _PYSLURM = ("pyslurm",)
-_ALREADY_DONE = 2021
-"""ESLURM_ALREADY_DONE (slurm_errno.h)."""
+_NO_LAUNCHERS = "disable_slurm_hydra_bootstrap"
+"""Word in LaunchParameters that keeps sbatch from setting up MPI's launchers."""
 
 
 class PyslurmSlurm(CommandSlurm):
@@ -56,7 +56,7 @@ class PyslurmSlurm(CommandSlurm):
         import pyslurm  # noqa: PLC0415 - only where it is installed and chosen
 
         self._library: Any = pyslurm
-        self._has_client_filters: bool | None = None
+        self._config: Any = None
 
     @property
     def description(self) -> str:
@@ -72,10 +72,12 @@ class PyslurmSlurm(CommandSlurm):
             description,
         )
 
-        if self._filters():
+        config = self._settings()
+        if config.cli_filter_plugins:  # the site checks submissions in sbatch itself
             return super().submit(submission)
+        launchers = _NO_LAUNCHERS not in str(config.launch_parameters)
         try:
-            said = description(submission, os.environ)
+            said = description(submission, os.environ, launchers=launchers)
         except Inexpressible:
             return super().submit(submission)
         if submission.submit_as is not None:
@@ -101,12 +103,10 @@ class PyslurmSlurm(CommandSlurm):
                 answers.append(error)
         return tuple(answers)
 
-    def _filters(self) -> bool:
-        """Return whether the site checks submissions in sbatch itself (cli_filter plugins)."""
-        if self._has_client_filters is None:
-            config = self._call(self._library.slurmctld.Config.load)
-            self._has_client_filters = bool(config.cli_filter_plugins)
-        return self._has_client_filters
+    def _settings(self) -> Any:
+        if self._config is None:
+            self._config = self._call(self._library.slurmctld.Config.load)
+        return self._config
 
     # --- steering --------------------------------------------------------------------------
 

@@ -70,18 +70,13 @@ def _nodes(text: str) -> str:
     return text
 
 
-def _signal(text: str) -> dict[str, Any]:
+def _signal(text: str) -> str:
     """Return ``--signal=[RB:]NAME[@SECONDS]``; pyslurm knows signals by their full name only."""
     flags, colon, rest = text.rpartition(":")
-    name, _, seconds = rest.partition("@")
-    if colon and set(flags.upper()) - set("RB"):
+    name, at, seconds = rest.partition("@")
+    if (colon and set(flags.upper()) - set("RB")) or (at and not seconds.isdigit()):
         raise Inexpressible(text)
-    return {
-        "signal": full_signal(name),
-        "time": _number(seconds) if seconds else 60,
-        "batch_only": "B" in flags.upper(),
-        "allow_reservation_overlap": "R" in flags.upper(),
-    }
+    return f"{flags}{colon}{full_signal(name)}{at}{seconds}"
 
 
 def full_signal(name: str) -> str:
@@ -159,8 +154,12 @@ _LIMITS = ("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "M
 """Resource limits that sbatch hands on (common/slurm_resource_info.c)."""
 
 
-def description(submission: Submission, environment: Mapping[str, str]) -> dict[str, Any]:
+def description(
+    submission: Submission, environment: Mapping[str, str], *, launchers: bool = True
+) -> dict[str, Any]:
     """Return the attributes of the ``JobSubmitDescription`` that says the same as sbatch would.
+
+    *launchers* is whether the site lets sbatch set up MPI's launchers (LaunchParameters).
 
     Raises:
         Inexpressible: an option, or a value, that has to go through sbatch.
@@ -168,10 +167,12 @@ def description(submission: Submission, environment: Mapping[str, str]) -> dict[
     options = dict(submission.script_options) | dict(submission.options)
     if submission.script_args or any(name.startswith("SBATCH_") for name in environment):
         raise Inexpressible
-    if options.pop("export", None) not in {None, "ALL"}:
+    if options.get("export") not in {None, "ALL"}:
         raise Inexpressible
     said: dict[str, Any] = {"script": _script(submission.script)}
     for name, value in options.items():
+        if name == "export":
+            continue
         if value is None and name in _FLAGS:
             attribute, said_value = _FLAGS[name]
         elif value is not None and name in _OPTIONS:
@@ -185,11 +186,38 @@ def description(submission: Submission, environment: Mapping[str, str]) -> dict[
         if attribute in said:  # such as --gres beside --gpus-per-node
             raise Inexpressible(name)
         said[attribute] = said_value
-    if "nodes" in said and "ntasks" not in said:
-        said["ntasks"] = int(said["nodes"].partition("-")[0])  # as sbatch does; pyslurm has 1
-    said.setdefault("name", "sbatch")
-    said["environment"] = _environment(options, said, environment)
+    _leave_unset(said)
+    said["environment"] = _environment(options, said, environment, launchers=launchers)
     return said
+
+
+class _NoProfile(list[str]):
+    """An empty list that counts as given.
+
+    pyslurm writes "not set" as a number that slurmctld reads as "profile everything".
+    """
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def _leave_unset(said: dict[str, Any]) -> None:
+    """Leave to slurmctld what sbatch leaves to it.
+
+    pyslurm fills in one node, one task and one CPU as if they had been asked for: a job of 9
+    GPUs could then not use two nodes. Slurm's own marks for "not set" pass through it.
+    """
+    nodes = int(said["nodes"].partition("-")[0]) if "nodes" in said else 1
+    said["min_cpus_per_node"] = said.get("cpus_per_task", 1) * said.get("ntasks", nodes)
+    said.setdefault("nodes", f"1-{_NO_VAL}")
+    said.setdefault("ntasks", _NO_VAL)
+    said.setdefault("cpus_per_task", _NO_VAL16)
+    said.setdefault("name", "sbatch")
+    said["profile_types"] = _NoProfile()
+
+
+_NO_VAL = 2**32 - 2
+_NO_VAL16 = 2**16 - 2
 
 
 def _script(text: str) -> str:
@@ -204,7 +232,11 @@ def _script(text: str) -> str:
 
 
 def _environment(
-    options: Mapping[str, str | None], said: Mapping[str, Any], environment: Mapping[str, str]
+    options: Mapping[str, str | None],
+    said: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    launchers: bool,
 ) -> dict[str, str]:
     """Return the caller's environment with what sbatch adds to it.
 
@@ -221,14 +253,30 @@ def _environment(
     for name in _LIMITS:
         soft, _hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
         added[f"SLURM_RLIMIT_{name}"] = str(soft if soft != resource.RLIM_INFINITY else 2**64 - 1)
-    for name, variables in _ECHOED.items():
+    for name, variable in _ECHOED.items():
         if (value := options.get(name)) is not None:
-            added |= dict.fromkeys(variables, value)
-    return {**environment, **added}
+            added[variable] = value
+    if "SLURM_CPUS_PER_TASK" in added:
+        added["SLURM_TRES_PER_TASK"] = "cpu=" + added["SLURM_CPUS_PER_TASK"]
+    return {**(_LAUNCHERS if launchers else {}), **environment, **added}
 
 
-_ECHOED: Mapping[str, tuple[str, ...]] = {}
-"""Options that sbatch repeats in the job's environment (common/env.c, set_env_from_opts)."""
+# Options that sbatch repeats in the job's environment (common/env.c, set_env_from_opts).
+_ECHOED: Mapping[str, str] = {
+    "cpus-per-task": "SLURM_CPUS_PER_TASK",
+    "export": "SLURM_EXPORT_ENV",
+    "gpus": "SLURM_GPUS",
+    "gpus-per-node": "SLURM_GPUS_PER_NODE",
+}
+_LAUNCHERS: Mapping[str, str] = {
+    "HYDRA_BOOTSTRAP": "slurm",
+    "HYDRA_LAUNCHER_EXTRA_ARGS": "--external-launcher",
+    "I_MPI_HYDRA_BOOTSTRAP": "slurm",
+    "I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS": "--external-launcher",
+    "OMPI_MCA_plm_slurm_args": "--external-launcher",
+    "PRTE_MCA_plm_slurm_args": "--external-launcher",
+}
+"""What sbatch tells MPI's launchers, so that mpirun starts its daemons through Slurm."""
 
 
 def _umask() -> int:

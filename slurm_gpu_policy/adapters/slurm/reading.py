@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slurm_gpu_policy.adapters.slurm.run import Answer, Call, reading_environment, run_all
+from slurm_gpu_policy.adapters.slurm.run import Answer, Call, Started, reading_environment
 from slurm_gpu_policy.adapters.slurm.words import error_in
 from slurm_gpu_policy.errors import SlurmUnavailable
 from slurm_gpu_policy.model.snapshot import Part, Snapshot
@@ -21,29 +21,30 @@ _NOTHING_PENDING = "Unable to find jobs matching"
 
 
 class Reading:
-    """One snapshot in the making: plan the calls, run them, put the answers together."""
+    """One snapshot in the making: start the programs, then put their answers together."""
 
     def __init__(
         self,
-        parts: tuple[Part, ...],
+        parts: frozenset[Part],
+        *,
         user: str | None,
         kept: KeptAnswers | None,
-        *,
-        fresh: bool = False,
+        fresh: bool,
+        timeout: float,
     ) -> None:
-        self._parts = frozenset(parts)
+        self._parts = parts
         self._user = user
         self._kept = kept
         self._fresh = fresh
         self._jobs: JobReader | None = None
         self._calls: dict[str, Call] = {}
         self._texts: dict[str, str] = {}
-
-    def run(self, timeout: float, now: int) -> Snapshot:
-        """Ask Slurm and return the snapshot of the moment *now*."""
         self._plan()
-        answers = run_all(list(self._calls.values()), timeout=timeout) if self._calls else []
-        for name, answer in zip(self._calls, answers, strict=True):
+        self._started = Started(list(self._calls.values()), timeout=timeout)
+
+    def finish(self, now: int) -> Snapshot:
+        """Wait for the answers and return the snapshot of the moment *now*."""
+        for name, answer in zip(self._calls, self._started.answers(), strict=True):
             self._take(name, answer)
         return self._snapshot(now)
 

@@ -85,16 +85,36 @@ def run_all(calls: Sequence[Call], *, timeout: float = READ_SECONDS) -> list[Ans
         SlurmUnavailable: a program is not installed.
         SlurmTimeout: one did not end in time; all were killed.
     """
-    answers: list[Answer | None] = [None] * len(calls)
-    running = run_each(calls, at_once=len(calls), timeout=timeout)
-    try:
-        for index, answer in running:
-            if isinstance(answer, Late):
-                raise answer
-            answers[index] = answer
-    finally:
-        running.close()
-    return [answer for answer in answers if answer is not None]
+    return Started(calls, timeout=timeout).answers()
+
+
+class Started:
+    """Programs that run while their caller does something else.
+
+    Raises:
+        SlurmUnavailable: a program is not installed; the others were killed.
+    """
+
+    def __init__(self, calls: Sequence[Call], *, timeout: float = READ_SECONDS) -> None:
+        self._count = len(calls)
+        self._running = _run(calls, at_once=len(calls), timeout=timeout)
+        next(self._running)
+
+    def answers(self) -> list[Answer]:
+        """Wait for all and return their answers in the order of the calls.
+
+        Raises:
+            SlurmTimeout: one did not end in time; all were killed.
+        """
+        answers: list[Answer | None] = [None] * self._count
+        try:
+            for index, answer in filter(None, self._running):
+                if isinstance(answer, Late):
+                    raise answer
+                answers[index] = answer
+        finally:
+            self._running.close()
+        return [answer for answer in answers if answer is not None]
 
 
 def run_each(
@@ -108,16 +128,27 @@ def run_each(
     Raises:
         SlurmUnavailable: a program is not installed.
     """
+    yield from filter(None, _run(calls, at_once=at_once, timeout=timeout))
+
+
+def _run(
+    calls: Iterable[Call], *, at_once: int, timeout: float
+) -> Generator[tuple[int, Answer | Late] | None]:
+    """As :func:`run_each`, but yield ``None`` once the first programs have been started."""
     waiting = enumerate(calls)
     running: set[_Running] = set()
     by_fd: dict[int, _Running] = {}
     poll = select.poll()
+    first_round = True
     try:
         while True:
             while len(running) < at_once and (numbered := next(waiting, None)) is not None:
                 one = _Running(*numbered, deadline=time.monotonic() + timeout)
                 running.add(one)
                 one.start(poll, by_fd)
+            if first_round:
+                first_round = False
+                yield None
             if not running:
                 return
             first = min(one.deadline for one in running)

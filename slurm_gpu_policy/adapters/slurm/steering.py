@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.adapters.slurm.words import error_in, said
 from slurm_gpu_policy.errors import SlurmUnavailable
-from slurm_gpu_policy.model.job import JobId
+from slurm_gpu_policy.model.ids import JobId
 from slurm_gpu_policy.units import format_duration
 
 if TYPE_CHECKING:

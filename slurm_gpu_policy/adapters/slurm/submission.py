@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.adapters.slurm.words import error_in, said
 from slurm_gpu_policy.errors import SlurmRefused, SlurmUnreadable
-from slurm_gpu_policy.model.job import JobId
+from slurm_gpu_policy.model.ids import JobId
 
 if TYPE_CHECKING:
     from slurm_gpu_policy.adapters.slurm.run import Answer

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from slurm_gpu_policy import bootstrap
+from slurm_gpu_policy.adapters.identity import current_user
 from slurm_gpu_policy.apps.submit.options import (
     REQUEST_OPTIONS,
     RUN_OPTIONS,
@@ -20,6 +21,7 @@ from slurm_gpu_policy.apps.submit.options import (
     parameter,
 )
 from slurm_gpu_policy.errors import Refused, RequestError
+from slurm_gpu_policy.model.snapshot import TO_DECIDE
 from slurm_gpu_policy.terminal.border import POLICY_REFUSED, run_app
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.decision import Decision, Reason
-    from slurm_gpu_policy.model.job import JobId
+    from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.request import Request
     from slurm_gpu_policy.model.submission import Submission
     from slurm_gpu_policy.services.ports import SlurmPort
@@ -66,13 +68,15 @@ def _run(words: tuple[str, ...], **params: Any) -> int:
         msg = "--jobs FILE has the commands; a command or script beside it is too much"
         raise click.UsageError(msg)
     policy = bootstrap.load_policy(params["policy"])
+    slurm = bootstrap.connect(policy)
+    # Slurm answers while we import and read on.
+    slurm.read_ahead(*TO_DECIDE, user=current_user())
     if jobs_file:
         from slurm_gpu_policy.apps.submit.batch import read_jobs  # noqa: PLC0415
 
         planned = read_jobs(jobs_file, lambda args: _parse_line(ctx, args, policy))
     else:
         planned = [_request(ctx, policy)]
-    slurm = bootstrap.connect(policy)
     use = bootstrap.make_submit(policy, slurm, on_wait=_say)
     return Call(params, policy, slurm, use).carry_out(planned)
 
@@ -209,7 +213,6 @@ class Call:
 
 def _request(ctx: click.Context, policy: Policy) -> tuple[Request, tuple[Reason, ...]]:
     """Return the request of one parsed command line, and its contradictions with the script."""
-    from slurm_gpu_policy.adapters.identity import current_user  # noqa: PLC0415
     from slurm_gpu_policy.apps.submit.request import build_request  # noqa: PLC0415
 
     words: tuple[str, ...] = ctx.params["words"]

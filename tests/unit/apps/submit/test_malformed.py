@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slurm_gpu_policy import bootstrap
-from slurm_gpu_policy.adapters import identity
-from slurm_gpu_policy.apps.submit.main import cli
+from slurm_gpu_policy.apps.submit import main
 from slurm_gpu_policy.apps.submit.options import REQUEST_OPTIONS, RUN_OPTIONS
 from slurm_gpu_policy.terminal.border import run_app
 from tests.fakes.slurm import FakeSlurm
@@ -34,13 +33,13 @@ argument = st.text(
 def run(monkeypatch, capsys, tmp_path):
     slurm = FakeSlurm()
     monkeypatch.setattr(bootstrap, "connect", lambda _policy: slurm)
-    monkeypatch.setattr(identity, "current_user", lambda: "u1")
+    monkeypatch.setattr(main, "current_user", lambda: "u1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("GPU_POLICY_USER_FILE", str(tmp_path / "none.yaml"))
     monkeypatch.delenv("GPU_POLICY_FILE", raising=False)
 
     def call(*argv: str) -> tuple[int, str]:
-        code = run_app(cli, "gpu-submit", argv)
+        code = run_app(main.cli, "gpu-submit", argv)
         said = capsys.readouterr()
         assert "Traceback" not in said.err
         if code:
