@@ -90,7 +90,7 @@ words = st.lists(
     st.sampled_from(
         [
             *("--comment=", "--comment", "--job-name=a", "-J", "-Jx", "-H", "--hold", "--comm=z"),
-            *(" ", "  ", "\t", "\x0b", "'", '"', "\\", "#", "a", "b c", "=", "é", "--", "$x"),
+            *(" ", "  ", "\t", "\x0b", "'", '"', "\\", "#", "a", "c c", "=", "é", "--", "$x"),
             *("\n#SBATCH ", "\n# x\n", "\ntrue\n#SBATCH ", "\n #SBATCH -H\n"),
         ]
     ),

@@ -44,6 +44,15 @@ make_munge_key() {
     fi
 }
 
+# gpu-submit and gpu-policy for everybody on the login node, from the checkout beside us.
+install_gpu_submit() {
+    local folder program
+    folder=$("$PROVISION/../../tools/site-venv")
+    for program in gpu-submit gpu-policy; do
+        ln -sfn -- "$folder/$program" "/usr/local/bin/$program"
+    done
+}
+
 # What every role has: who is who, and one configuration.
 make_common() {
     make_hosts
@@ -68,7 +77,8 @@ case $ROLE in
         touch -- "$STATE/accounts.done"
         start_prometheus ;;
     login)
-        make_common "${LOGIN_PACKAGES[@]}" ;;
+        make_common "${LOGIN_PACKAGES[@]}"
+        install_gpu_submit ;;
     gpu)
         node=${CLUSTER_NODE:-$(hostname -s)}
         make_common "${GPU_PACKAGES[@]}"

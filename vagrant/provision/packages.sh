@@ -6,7 +6,7 @@ NATIVE_PACKAGES=(
     slurm-wlm-basic-plugins slurm-wlm-mysql-plugin libslurm-dev
     munge mariadb-server
 )
-LOGIN_PACKAGES=(slurm-client slurm-wlm-basic-plugins munge)
+LOGIN_PACKAGES=(slurm-client slurm-wlm-basic-plugins munge python3-venv)
 GPU_PACKAGES=(slurmd slurm-client slurm-wlm-basic-plugins munge)
 
 missing_packages() {

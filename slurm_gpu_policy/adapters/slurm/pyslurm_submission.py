@@ -264,7 +264,6 @@ def _environment(
 # Options that sbatch repeats in the job's environment (common/env.c, set_env_from_opts).
 _ECHOED: Mapping[str, str] = {
     "cpus-per-task": "SLURM_CPUS_PER_TASK",
-    "export": "SLURM_EXPORT_ENV",
     "gpus": "SLURM_GPUS",
     "gpus-per-node": "SLURM_GPUS_PER_NODE",
 }

@@ -22,7 +22,7 @@ from slurm_gpu_policy.apps.submit.options import (
 )
 from slurm_gpu_policy.errors import Refused, RequestError
 from slurm_gpu_policy.model.snapshot import TO_DECIDE
-from slurm_gpu_policy.terminal.border import POLICY_REFUSED, run_app
+from slurm_gpu_policy.terminal.border import POLICY_REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -316,11 +316,3 @@ cli = SubmitCommand(
         "max_content_width": 100,
     },
 )
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    import gc  # noqa: PLC0415
-
-    gc.disable()  # nothing this short-lived program makes is worth collecting: 5 ms saved
-    sys.exit(run_app(cli, "gpu-submit"))
