@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from slurm_gpu_policy.adapters.rendering.renderer import Renderer
+    from slurm_gpu_policy.adapters.slurm.diagnose import Report
     from slurm_gpu_policy.config.schema import Policy
-    from slurm_gpu_policy.model.finding import Finding
     from slurm_gpu_policy.services.ports import SlurmPort
     from slurm_gpu_policy.services.submit import Submit
+
+_DOCTORS_PATIENCE_SECONDS = 10
 
 
 def load_policy(path: str | None = None) -> Policy:
@@ -40,20 +42,26 @@ def connect(policy: Policy) -> SlurmPort:
     return slurm
 
 
-def diagnose(policy: Policy) -> tuple[Finding, ...]:
-    """Return how Slurm is reached, and why so.
+def diagnose(policy: Policy) -> Report:
+    """Return what there is to know about the way to Slurm; what is broken is in the report.
 
     Raises:
-        SlurmUnavailable: it is not.
+        SlurmUnavailable: the policy file chooses an adapter that is not installed.
     """
     from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.identity import current_user  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.slurm.diagnose import diagnose  # noqa: PLC0415
     from slurm_gpu_policy.adapters.slurm.select import select_slurm  # noqa: PLC0415
-    from slurm_gpu_policy.model.finding import Finding  # noqa: PLC0415
+    from slurm_gpu_policy.errors import SlurmError  # noqa: PLC0415
 
-    slurm, why = select_slurm(
-        policy.slurm.adapter, clock=SystemClock(), timeout_seconds=policy.slurm.timeout
-    )
-    return (Finding("ok", "adapter", f"{slurm.description} ({why})"),)
+    clock = SystemClock()
+    patience = min(policy.slurm.timeout, _DOCTORS_PATIENCE_SECONDS)
+    slurm, why = select_slurm(policy.slurm.adapter, clock=clock, timeout_seconds=patience)
+    try:
+        adapter = slurm.description
+    except SlurmError:
+        adapter = ""
+    return diagnose(slurm, adapter, why, current_user(), clock.now())
 
 
 def make_renderer(policy: Policy) -> Renderer:

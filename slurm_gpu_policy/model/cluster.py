@@ -40,10 +40,16 @@ class Node:
 
     @property
     def usable(self) -> bool:
-        """Whether Slurm may start jobs here, now or when running ones end."""
-        return self.state in {"IDLE", "MIXED", "ALLOCATED", "COMPLETING"} and not (
-            self.flags & {"DRAIN", "DOWN", "FAIL", "FAILING", "NOT_RESPONDING", "POWERED_DOWN_FAIL"}
-        )
+        """Whether Slurm may start jobs here, now or when running ones end.
+
+        A node that does not answer is usable until Slurm gives it up (SlurmdTimeout) and calls
+        it DOWN: every node is silent for a moment when the controller restarts.
+        """
+        return self.state not in _GONE and not self.flags & _KEPT_BACK
+
+
+_GONE = frozenset({"DOWN", "ERROR", "FUTURE"})
+_KEPT_BACK = frozenset({"DRAIN", "DOWN", "FAIL", "INVALID_REG"})
 
 
 @dataclass(frozen=True, slots=True)

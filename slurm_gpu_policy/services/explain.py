@@ -54,7 +54,7 @@ def explain(slurm: ExplainPort, job_id: str) -> Explanation:
         RequestError: *job_id* is not the form of an id.
         SlurmRefused: neither Slurm nor its accounting knows it.
     """
-    base, asked = _parse(job_id)
+    base, asked = parse_job_id(job_id)
     found = slurm.jobs([base if "+" in asked or "[" in asked else asked])
     jobs = _chosen(found, asked)
     if not jobs:
@@ -71,8 +71,13 @@ def explain(slurm: ExplainPort, job_id: str) -> Explanation:
     return Explanation(job, detail, ending=ending, group=group)
 
 
-def _parse(job_id: str) -> tuple[str, str]:
-    """Return (number of the job or array, the id without blanks)."""
+def parse_job_id(job_id: str) -> tuple[str, str]:
+    """Return (number of the job or array, the id without blanks).
+
+    Raises:
+        RequestError: *job_id* is not the form of an id.
+        JobNotFound: no job can have this number.
+    """
     asked = job_id.strip()
     match = _ID.fullmatch(asked)
     if match is None or len(asked) > 200:  # noqa: PLR2004 - a list of tasks can be long, not this

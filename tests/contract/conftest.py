@@ -64,3 +64,11 @@ def real_cluster(request):
     backend = _open(request.param)
     yield backend
     backend.tidy()
+
+
+@pytest.fixture(params=_BACKENDS[2:])
+def pyslurm_cluster(request):
+    """Pyslurm's own."""
+    backend = _open(request.param)
+    yield backend
+    backend.tidy()

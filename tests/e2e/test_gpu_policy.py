@@ -64,9 +64,7 @@ def test_a_job_name_forges_no_gpus_and_reaches_no_terminal(u1):
     wait_for(job, "RUNNING")
     shown = queue(u1, "--me")
     assert shown[int(job)]["name"] == HOSTILE
-    (held,) = scontrol_indexes(job).items() if len(scontrol_indexes(job)) == 1 else [("", "")]
-    if held[0]:  # scontrol's own text may be torn by such a name; then only the count is sure
-        assert sum(map(len, shown[int(job)]["gpu_indexes"].values())) == 1
+    assert sum(map(len, shown[int(job)]["gpu_indexes"].values())) == 1
     for out in (u1.run("gpu-policy", "queue").stdout, u1.run("gpu-policy", "explain", job).stdout):
         assert "\x1b" not in out
 
@@ -210,9 +208,12 @@ def test_doctor_finds_the_cluster_in_order(u1):
     assert levels["GPUs"] == levels["accounting"] == levels["adapter"] == "ok"
 
 
-@pytest.mark.parametrize("args", [("queue",), ("explain", "1"), ("doctor",), ("init", "-")])
-def test_without_a_controller_every_command_ends_with_four(u1, args, tmp_path):
-    done = u1.run("gpu-policy", *args, check=False, env={"SLURM_CONF": "/nowhere/slurm.conf"})
+@pytest.mark.parametrize("args", [("queue",), ("explain", "1"), ("doctor",)])
+def test_without_a_controller_every_command_ends_with_four(u1, args):
+    path = u1.home / "policy-impatient.yaml"
+    path.write_text("slurm: {timeout: 1s}\n")
+    env = {"SLURM_CONF": "/nowhere/slurm.conf", "GPU_POLICY_FILE": str(path)}
+    done = u1.run("gpu-policy", *args, check=False, env=env)
     assert done.returncode == 4, done.stderr
 
 

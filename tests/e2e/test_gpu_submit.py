@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -240,3 +241,37 @@ def test_hostile_names_and_comments_reach_slurm_unchanged(u1):
     assert squeue(job, "%j") == name
     assert squeue(job, "%k").startswith(name + " gpu-submit(token=")
     assert not (u1.home / "pwned").exists()
+
+
+def on_a_terminal(user, *argv):
+    """Run a command as somebody at a terminal would, and return what the terminal showed."""
+    return user.run("script", "-qec", shlex.join(argv), "/dev/null", stdin=subprocess.DEVNULL)
+
+
+def test_watching_on_a_terminal_shows_a_moving_table(u1):
+    shown = on_a_terminal(
+        u1, "gpu-submit", "--gpus", "2", "-t", "2", "--watch", "--", "sleep", "3"
+    ).stdout
+    assert "\x1b[" in shown
+    assert "runs on gpu0" in shown
+    assert "completed" in shown
+
+
+def test_following_shows_the_end_of_the_output(u1):
+    argv = ("gpu-submit", "--gpus", "1", "-t", "2", "-o", "follow.out", "--watch", "--follow")
+    shown = on_a_terminal(u1, *argv, "--", "sh", "-c", "echo first line; sleep 3").stdout
+    assert "| first line" in shown
+
+
+def test_an_interactive_job_runs_in_the_users_terminal_with_its_exit_code(u1):
+    argv = ("gpu-submit", "--workload", "interactive", "--gpus", "2", "-t", "2", "--")
+    command = ("sh", "-c", "tty; echo GPUs=$CUDA_VISIBLE_DEVICES; exit 6")
+    done = u1.run("script", "-qec", shlex.join((*argv, *command)), "/dev/null", check=False)
+    assert "/dev/pts/" in done.stdout
+    assert "GPUs=0,1" in done.stdout
+    assert done.returncode == 6
+
+
+def test_an_interactive_job_without_a_terminal_reads_standard_input(u1):
+    argv = ("gpu-submit", "--template", "interactive", "--gpus", "1", "-t", "2", "--", "cat")
+    assert u1.run(*argv, input="through a pipe\n").stdout == "through a pipe\n"

@@ -1,7 +1,7 @@
 """Rendered scripts through real bash: every byte arrives, and nothing is ever interpreted.
 
 The programs that templates start (srun, torchrun, vllm …) are one stand-in here that writes its
-arguments and environment down, as bytes; ``test_on_the_cluster.py`` has the real ones.
+arguments and environment down, as bytes; ``test_rendered_jobs.py`` has Slurm's own.
 """
 
 import os

@@ -16,6 +16,7 @@ from slurm_gpu_policy.adapters.rendering.directives import (
 from slurm_gpu_policy.adapters.rendering.sbatch_grammar import FLAGS, LONG, OPTIONAL, VALUED
 from slurm_gpu_policy.errors import RequestError
 
+UNQUOTED_ESCAPE = re.compile(r"\\[ \t\x0b]")
 CLUSTER = Path(__file__).parents[2] / "vagrant" / "cluster"
 # Scripts come in and answers go out with a NUL after each. --test-only queues nothing.
 ASK = """
@@ -77,6 +78,8 @@ def as_sbatch_has_it(script: str) -> dict[str, str] | None:
 
 def assert_same(kind: str, scripts: list[str]) -> None:
     for script, answer in zip(scripts, ask(kind, scripts), strict=True):
+        if UNQUOTED_ESCAPE.search(script):
+            continue  # the releases disagree, and we refuse to guess
         ours = as_sbatch_has_it(script)
         assert (ours is None) == (answer is None), (script, ours, answer)
         for name in ("comment", "job-name", "hold"):
@@ -90,8 +93,8 @@ words = st.lists(
     st.sampled_from(
         [
             *("--comment=", "--comment", "--job-name=a", "-J", "-Jx", "-H", "--hold", "--comm=z"),
-            *(" ", "  ", "\t", "\x0b", "'", '"', "\\", "#", "a", "c c", "=", "é", "--", "$x"),
-            *("\n#SBATCH ", "\n# x\n", "\ntrue\n#SBATCH ", "\n #SBATCH -H\n"),
+            *(" ", "  ", "\t", "\x0b", "'", '"', "\\", "#", "a", "z z", "=", "é", "--", "$x"),
+            *("\n#SBATCH ", "\n#SLURM ", "\n# x\n", "\ntrue\n#SBATCH ", "\n #SBATCH -H\n"),
         ]
     ),
     max_size=9,
@@ -181,3 +184,12 @@ def test_each_option_takes_a_value_as_the_grammar_has_it(kind):
     assert {name for name in known if "requires an argument" in said[name]} == known & VALUED
     flags = {name for name in known if "doesn't allow an argument" in said[name]}
     assert flags - OPTIONAL == known & FLAGS
+
+
+def test_releases_disagree_on_a_backslash_before_white_space(kind):
+    """Why a script that has one is refused."""
+    script = "#!/bin/bash\n#SBATCH --comment=a\\ -H\ntrue\n"
+    (answer,) = ask(kind, [script])
+    assert (answer or {})["comment"] == ("a" if kind == "native" else "a -H")
+    with pytest.raises(RequestError, match="releases of sbatch disagree"):
+        parse_directives(script)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from slurm_gpu_policy.adapters.rendering.directives import parse_directives
-from slurm_gpu_policy.adapters.rendering.renderer import Renderer
 from tests.scripts import make_decision, make_request, rendered
 
 HERE = Path(__file__).parent
@@ -52,7 +51,7 @@ CASES = {
     "batch-hostile": lambda: (hostile(), {}),
     "batch-untyped-site": lambda: (
         make_request("nvidia-smi"),
-        {"gres_type": None, "features": ("h100",), "form": "gpus"},
+        {"gres_type": None, "features": ("h100",), "gpu_request": "gpus"},
     ),
     "batch-cpu-fallback": lambda: (
         make_request("python", "prepare.py", cpu_fallback=True),
@@ -105,8 +104,7 @@ def script(request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("PARAMETERS").write_bytes(PARAMETERS.encode())
     job, routed = CASES[request.param]()
-    form = routed.pop("form", "gres")
-    text = rendered(job, make_decision(**routed), Renderer(form)).script
+    text = rendered(job, make_decision(**routed)).script
     return request.param, text.encode("utf-8", "surrogateescape")
 
 

@@ -25,13 +25,18 @@ unset SLURM_GPUS SLURM_GPU_BIND "${!SLURM_GPUS_PER_@}" "${!SLURM_MEM_PER_@}" \
     "${!SLURM_NTASKS_PER_@}" "${!SLURM_TRES_PER_@}"
 
 export NCCL_DEBUG=INFO
-# What each node runs: its number of GPUs is known there only.
+# What each node runs: its number of GPUs is known there only. The shell stays to the end, and
+# leaves signals to the launcher, which gets them too. srun takes the highest code for the job's:
+# a node that is ended because another one failed (143) must not hide that one's code.
 _gs_start='
     launcher=$1 endpoint=$2 id=$3 restarts=$4
     shift 4
-    exec -- "$launcher" --nnodes="$SLURM_NNODES" --nproc-per-node="${SLURM_GPUS_ON_NODE:-1}" \
+    trap : TERM INT HUP QUIT USR1 USR2 ALRM
+    (exec -- "$launcher" --nnodes="$SLURM_NNODES" --nproc-per-node="${SLURM_GPUS_ON_NODE:-1}" \
         --max-restarts="$restarts" --rdzv-backend=c10d --rdzv-id="$id" \
-        --rdzv-endpoint="$endpoint" "$@"
+        --rdzv-endpoint="$endpoint" "$@")
+    code=$?
+    exit "$((code == 143 ? 1 : code))"
 '
 # srun hands on the signals it gets, and ends all nodes when one of them fails.
 exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \

@@ -4,9 +4,10 @@ What is said here was found by asking sbatch itself (tests/e2e/test_sbatch_direc
 
 * a line counts if it begins with ``#SBATCH`` in the first column, before the first line that is
   neither blank nor a comment; of two equal options the later one wins;
-* words end at white space; ``'`` and ``"`` quote, within both a backslash takes the next
-  character as it is; outside quotes a backslash does not save a space; an unquoted ``#`` begins
-  a comment even in the middle of a word; an empty word ends the line;
+* words end at white space; ``'`` and ``"`` quote; a backslash takes the next character as it is,
+  also between either quotes (before white space outside quotes it does so in 26.05 and not in
+  22.05); an unquoted ``#`` begins a comment even in the middle of a word; an empty word ends the
+  line;
 * all lines together are one getopt_long command line: an option may find its value on the next
   line, and long names may be cut short.
 """
@@ -29,6 +30,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_BYTES = 4000
 """sbatch copies a word into a buffer of 8192 bytes without looking at its length."""
 _SPACE = " \t\v\f\r"
+_SPACES = frozenset(_SPACE)
 _NEXT_COMPONENT = frozenset({":", "hetjob", "packjob"})
 
 
@@ -79,6 +81,19 @@ def header_lines(script: str) -> list[str]:
     return lines
 
 
+def directive_lines(script: str) -> list[tuple[int, str]]:
+    """Return the number of each directive line, from 1, and what stands in it.
+
+    sbatch still obeys ``#SLURM``, which it complains about.
+    """
+    return [
+        (number, line.removeprefix(mark))
+        for number, line in enumerate(header_lines(script), 1)
+        for mark in ("#SBATCH", "#SLURM")
+        if line.startswith(mark)
+    ]
+
+
 def parse_directives(script: str) -> tuple[Directive, ...]:
     """Return what sbatch would read from *script*, in the order of the lines.
 
@@ -88,10 +103,7 @@ def parse_directives(script: str) -> tuple[Directive, ...]:
     """
     check_script(script)
     words = [
-        (number, word)
-        for number, line in enumerate(header_lines(script), 1)
-        if line.startswith("#SBATCH")
-        for word in _split(line.removeprefix("#SBATCH"), number)
+        (number, word) for number, text in directive_lines(script) for word in _split(text, number)
     ]
     return tuple(_options(words))
 
@@ -150,9 +162,14 @@ def _word(text: str, at: int, number: int) -> tuple[str, int]:
         char = text[at]
         if char == "\\":
             at += 1
-            if at < len(text) and (quote or text[at] not in _SPACE):
-                word.append(text[at])
-                at += 1
+            if not quote and text[at : at + 1] in _SPACES:
+                msg = (
+                    f"line {number} of the script: releases of sbatch disagree on a backslash "
+                    "before white space: write quotes"
+                )
+                raise RequestError(msg)
+            word.append(text[at : at + 1])
+            at += 1
             continue
         if char == quote:
             quote = ""

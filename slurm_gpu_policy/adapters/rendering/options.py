@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.adapters.rendering.sbatch_grammar import GPU_FORMS, family
 from slurm_gpu_policy.errors import RequestError
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.model.decision import Decision
     from slurm_gpu_policy.model.request import Request
-
-GpuForm = Literal["gres", "gpus-per-node", "gpus"]
-"""How a site wants GPUs to be asked for."""
 
 Option = tuple[str, str | None]
 
@@ -40,10 +37,9 @@ class Asked:
     replaced: frozenset[str] = frozenset()
 
 
-def sbatch_options(  # noqa: PLR0913 - a request, a decision, and four words on how
+def sbatch_options(
     request: Request,
     decision: Decision,
-    gpu_request: GpuForm,
     token: str,
     *,
     template: str = "",
@@ -72,7 +68,7 @@ def sbatch_options(  # noqa: PLR0913 - a request, a decision, and four words on 
     ask("reservation", request.reservation)
     needed = dict(extra)
     evenly = bool(request.gpus_per_node) or "ntasks-per-node" in needed
-    gpus = _gpu_options(request, decision, gpu_request, passed, script, evenly=evenly)
+    gpus = _gpu_options(request, decision, passed, script, evenly=evenly)
     if request.nodes or decision.nodes > 1 or "gres" in gpus or "gpus-per-node" in gpus:
         # A count per node is a count only with the number of nodes.
         ask("nodes", _nodes(request, decision))
@@ -116,10 +112,9 @@ def _nodes(request: Request, decision: Decision) -> int:
 # --- GPUs -----------------------------------------------------------------------------------
 
 
-def _gpu_options(  # noqa: PLR0913 - three sources and two words on how
+def _gpu_options(
     request: Request,
     decision: Decision,
-    form: GpuForm,
     passed: Mapping[str, str | None],
     script: Mapping[str, str | None],
     *,
@@ -137,6 +132,7 @@ def _gpu_options(  # noqa: PLR0913 - three sources and two words on how
     if _same_gpus(script, decision, nodes):
         return {}
     kind = f"{decision.gres_type}:" if decision.gres_type else ""
+    form = decision.gpu_request
     per_node, rest = divmod(decision.gpus, nodes)
     if form == "gpus" and nodes > 1 and evenly:
         # Slurm may spread --gpus=4 over two nodes as 3 and 1 (22.05.8 does).

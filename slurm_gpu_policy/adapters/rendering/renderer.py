@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.adapters.rendering import filling, script, sweep, templates
 from slurm_gpu_policy.adapters.rendering.directives import header
-from slurm_gpu_policy.adapters.rendering.options import GpuForm, Option, sbatch_options
+from slurm_gpu_policy.adapters.rendering.options import Option, sbatch_options
 from slurm_gpu_policy.adapters.rendering.quoting import Quoted, check_text
 from slurm_gpu_policy.adapters.rendering.sbatch_grammar import BATCH_ONLY
 from slurm_gpu_policy.errors import RenderError
@@ -32,8 +32,7 @@ class Renderer:
     ``folders`` hold ``NAME.sh.j2`` files; the first one that has a template wins.
     """
 
-    def __init__(self, gpu_request: GpuForm = "gres", folders: Sequence[str] = ()) -> None:
-        self.gpu_request: GpuForm = gpu_request
+    def __init__(self, folders: Sequence[str] = ()) -> None:
         self.folders = tuple(folders)
 
     def list_templates(self) -> tuple[templates.Template, ...]:
@@ -109,9 +108,7 @@ class Renderer:
         template: str,
         extra: Iterable[Option] = (),
     ) -> Asked:
-        return sbatch_options(
-            request, decision, self.gpu_request, token, template=template, extra=extra
-        )
+        return sbatch_options(request, decision, token, template=template, extra=extra)
 
     def _own_script(self, request: Request, decision: Decision, token: str) -> Submission:
         if request.template not in {None, DEFAULT_TEMPLATE}:

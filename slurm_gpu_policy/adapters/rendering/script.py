@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from slurm_gpu_policy.adapters.rendering.directives import (
     check_script,
     directive,
+    directive_lines,
     foreign_directive,
     header_lines,
     parse_directives,
@@ -144,7 +145,7 @@ def with_our_lines(
         raise RequestError(msg)
     lines = script.split("\n")
     own = _without(lines, replaced, {name for name, _ in options})
-    last = max((number for number, line in _directive_lines(script)), default=0)
+    last = max((number for number, _ in directive_lines(script)), default=0)
     if not last and runner not in _HASH_COMMENTS:
         return script  # our lines would be no comments to it; sbatch has them as arguments
     last = last or _end_of_comments(lines)
@@ -158,14 +159,6 @@ def with_our_lines(
     return "\n".join(
         [*own[:last], *ours, *own[last:header_end], *added, *own[header_end:]],
     )
-
-
-def _directive_lines(script: str) -> list[tuple[int, str]]:
-    return [
-        (number, line)
-        for number, line in enumerate(header_lines(script), 1)
-        if line.startswith("#SBATCH")
-    ]
 
 
 def _end_of_comments(lines: Sequence[str]) -> int:

@@ -41,6 +41,8 @@ SUBMIT_SECONDS = 60.0
 
 _ARGUMENT_CHARS = 100_000
 """Of the 128 KiB Linux allows one argument (MAX_ARG_STRLEN)."""
+_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
+"""Programs that run together where there are many calls to make."""
 _FOUND_SINCE = "now-1days"
 """How far back :meth:`CommandSlurm.find` looks in the accounting."""
 
@@ -196,8 +198,7 @@ class CommandSlurm:
         results: list[JobId | Exception] = [
             SlurmError("not submitted: an earlier submission ended the whole call")
         ] * len(submissions)
-        at_once = 2 * (os.cpu_count() or 1)
-        running = run_each(calls(), at_once=at_once, timeout=self._submit_seconds)
+        running = run_each(calls(), at_once=_AT_ONCE, timeout=self._submit_seconds)
         try:
             for number, answer in running:
                 results[number] = answer if isinstance(answer, Late) else _result(answer)
@@ -304,15 +305,24 @@ class CommandSlurm:
         """See :meth:`slurm_gpu_policy.services.ports.SteerPort.set_site_factors`."""
         from slurm_gpu_policy.adapters.slurm import steering  # noqa: PLC0415
 
-        refused: dict[JobId, str] = {}
-        by_value: dict[int, list[JobId]] = {}
+        by_value: dict[int, list[str]] = {}
         for job_id, value in factors.items():
-            by_value.setdefault(value, []).append(job_id)
-        for value, ids in by_value.items():
-            for chunk in _chunks([str(job_id) for job_id in ids]):
-                argv = ("scontrol", "update", f"JobId={chunk}", f"SiteFactor={value}")
-                answer = run(argv, timeout=self._submit_seconds, env=reading_environment())
-                refused.update(steering.refusals(answer, chunk))
+            by_value.setdefault(value, []).append(str(job_id))
+        chunks = [(value, ids) for value, many in by_value.items() for ids in _chunks(many)]
+        env = reading_environment()
+        calls = [
+            Call(("scontrol", "update", f"JobId={ids}", f"SiteFactor={value}"), env=env)
+            for value, ids in chunks
+        ]
+        refused: dict[JobId, str] = {}
+        running = run_each(calls, at_once=_AT_ONCE, timeout=self._submit_seconds)
+        try:
+            for number, answer in running:
+                if isinstance(answer, Late):
+                    raise answer
+                refused.update(steering.refusals(answer, chunks[number][1]))
+        finally:
+            running.close()
         return refused
 
     # --- accounting ------------------------------------------------------------------------

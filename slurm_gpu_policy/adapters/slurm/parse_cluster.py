@@ -161,10 +161,16 @@ def _reservation(line: str) -> Reservation:
     )
 
 
+DATED = "Configuration data as of"
+"""The first line of ``scontrol show config``, kept as a setting: slurmctld's own clock."""
+
+
 def config(text: str) -> ClusterConfig:
     """Read ``scontrol show config``: ``Key = Value`` a line; other lines are headings."""
     settings = {}
     for line in text.splitlines():
+        if line.startswith(DATED):
+            settings[DATED] = line.removeprefix(DATED).strip()
         key, sign, value = line.partition("=")
         if sign and key and not key[0].isspace() and key.endswith(" "):
             settings[key.rstrip()] = value.strip()

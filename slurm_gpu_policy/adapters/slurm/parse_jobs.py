@@ -55,7 +55,7 @@ FIELDS: tuple[tuple[str, str, Reader], ...] = (
     ("reason", "reason", q.word),
     ("numnodes", "nodes", q.count),
     ("numcpus", "cpus", q.count),
-    ("numtasks", "", q.count),
+    ("numtasks", "", str),
     ("timelimit", "time_limit_seconds", q.seconds),
     ("submittime", "submit_time", q.epoch),
     ("eligibletime", "eligible_time", q.epoch),
@@ -67,7 +67,7 @@ FIELDS: tuple[tuple[str, str, Reader], ...] = (
     ("nodelist", "node_list", q.word),
     ("dependency", "dependency", q.word),
     ("reservation", "reservation", q.word),
-    ("arrayjobid", "", q.optional_count),
+    ("arrayjobid", "", int),
     ("arraytaskid", "array_task", q.word),
     ("hetjobid", "het_job_id", q.optional_count),
     ("feature", "features", q.word),
@@ -86,8 +86,17 @@ DETAIL_FREE_FIELDS = (
     ("command", "command"),
     ("admin_comment", "admin_comment"),
 )
-_ASKED = ("tres-per-job", "tres-per-node", "tres-per-socket", "tres-per-task")
-_UNREPEATED = frozenset({"jobid", "jobarrayid", "submittime", "starttime", "endtime"})
+_ASKED = (
+    "tres-alloc",
+    "tres-per-job",
+    "tres-per-node",
+    "tres-per-socket",
+    "tres-per-task",
+    "numnodes",
+    "numtasks",
+)
+_UNREPEATED = frozenset({"jobid", "jobarrayid", "submittime"})
+_NAMES = tuple(name for name, _field, _read in FIELDS)
 _UNIT = "\x1f"
 _END = "\x1e"
 
@@ -113,7 +122,8 @@ class JobReader:
     """Takes squeue's output in pieces; :meth:`close` returns the jobs in it."""
 
     def __init__(self, mark: str, free: Sequence[tuple[str, str]] = FREE_FIELDS) -> None:
-        self._unit = _UNIT + mark
+        self._mark = mark
+        self._width = len(FIELDS) + len(free)
         self._end = (_END + mark + "\n").encode()
         self._free = free
         self._left: list[bytes] = []
@@ -121,7 +131,7 @@ class JobReader:
         self._jobs: list[Job] = []
         self.texts: list[tuple[str, ...]] = []
         """For each job the free fields beyond those of :class:`Job`."""
-        self._memos = {
+        self._reads: dict[str, Reader] = {
             name: read if name in _UNREPEATED else _Memo(read).__getitem__
             for name, _field, read in FIELDS
         }
@@ -159,55 +169,57 @@ class JobReader:
         self._read(records)
 
     def _read(self, records: list[str]) -> None:
-        rows, texts = [], []
-        for record in records:
-            own, *free = record.split(self._unit)
-            row = own.split(_UNIT)
-            if len(row) != len(FIELDS) or len(free) != len(self._free):
-                q.unreadable(f"count of fields ({len(row)} and {len(free)})", record, "a job")
-            rows.append(row)
-            texts.append(free)
-        raw = dict(zip((name for name, _f, _r in FIELDS), zip(*rows, strict=True), strict=True))
-        columns = self._columns(raw)
-        for (_name, field), column in zip(self._free, zip(*texts, strict=True), strict=True):
-            columns[field] = [q.word(text) for text in column] if field != "name" else list(column)
-        self.unknown_states += sum(map(is_, columns["state"], repeat(JobState.UNKNOWN)))
-        self._jobs += _build(columns)
+        rows = [record.split(_UNIT) for record in records]
+        if set(map(len, rows)) != {self._width}:
+            rows = [self._careful_row(record) for record in records]
+        columns = list(zip(*rows, strict=True))
+        raw = dict(zip(_NAMES, columns, strict=False))
+        read = self._columns(raw)
+        for (_name, field), column in zip(self._free, columns[len(FIELDS) :], strict=True):
+            read[field] = _unmarked(column, self._mark, keep=field == "name")
+        self.unknown_states += sum(map(is_, read["state"], repeat(JobState.UNKNOWN)))
+        self._jobs += _build(read)
         if len(self._free) > len(FREE_FIELDS):
-            self.texts += zip(
-                *(columns[field] for _n, field in self._free[len(FREE_FIELDS) :]), strict=True
-            )
+            beyond = (read[field] for _name, field in self._free[len(FREE_FIELDS) :])
+            self.texts += zip(*beyond, strict=True)
 
-    def _columns(self, raw: dict[str, tuple[str, ...]]) -> dict[str, list[Any]]:
-        columns = {}
+    def _careful_row(self, record: str) -> list[str]:
+        """Split a record in which some user has written a unit separator."""
+        own, *free = record.split(_UNIT + self._mark)
+        row = own.split(_UNIT)
+        if len(row) != len(FIELDS) or len(free) != len(self._free):
+            q.unreadable(f"count of fields ({len(row)} and {len(free)})", record, "a job")
+        return row + [self._mark + text for text in free]
+
+    def _columns(self, raw: dict[str, tuple[str, ...]]) -> dict[str, Sequence[Any]]:
+        columns: dict[str, Sequence[Any]] = {}
         for name, field, _read in FIELDS:
-            try:
-                columns[field or name] = list(map(self._memos[name], raw[name]))
-            except ValueError:
-                _blame(name, raw)
+            if field:
+                try:
+                    columns[field] = list(map(self._reads[name], raw[name]))
+                except ValueError:
+                    _blame(name, raw)
+        # Each different text is read once, so they stand for the whole column.
+        keys = zip(*(raw[name] for name in _ASKED), strict=True)
         try:
-            found = list(
-                map(
-                    self._gpus,
-                    zip(
-                        raw["tres-alloc"],
-                        zip(*(raw[name] for name in _ASKED), strict=True),
-                        columns["nodes"],
-                        columns["numtasks"],
-                        strict=True,
-                    ),
-                )
-            )
+            columns["gpus"], columns["gpu_type"] = zip(*map(self._gpus, keys), strict=True)
             columns["memory_mb"] = list(map(self._memory, raw["tres-alloc"]))
+            columns["array_job_id"] = [
+                int(base) if task else None
+                for base, task in zip(raw["arrayjobid"], columns["array_task"], strict=True)
+            ]
         except ValueError as error:
-            q.unreadable("tres", str(error), "a job")
-        columns["gpus"] = [number for number, _kind in found]
-        columns["gpu_type"] = [kind for _number, kind in found]
-        columns["array_job_id"] = [
-            base if task else None
-            for base, task in zip(columns["arrayjobid"], columns["array_task"], strict=True)
-        ]
+            q.unreadable("tres or arrayjobid", str(error), "a job")
         return columns
+
+
+def _unmarked(column: Sequence[str], mark: str, *, keep: bool) -> list[str]:
+    """Return texts without the mark before each, and without Slurm's "(null)" unless *keep*."""
+    start = len(mark)
+    if keep:
+        return [text[start:] for text in column]
+    unset = {mark + text for text in q.UNSET}
+    return ["" if text in unset else text[start:] for text in column]
 
 
 _BATCH_BYTES = 1 << 17
@@ -216,7 +228,7 @@ _new = object.__new__
 _SLOTS = {name: getattr(Job, name).__set__ for name in _JOB_FIELDS}
 
 
-def _build(columns: dict[str, list[Any]]) -> list[Job]:
+def _build(columns: dict[str, Sequence[Any]]) -> list[Job]:
     """Make one job per row, column by column.
 
     The same as ``Job(*row)`` in a third of the time: a frozen dataclass sets each field through
@@ -237,13 +249,14 @@ def _blame(name: str, raw: dict[str, tuple[str, ...]]) -> None:
             q.unreadable(name, text, f"job {job_id}")
 
 
-def _gpus(key: tuple[str, tuple[str, str, str, str], int, int]) -> tuple[int, str]:
+def _gpus(key: tuple[str, str, str, str, str, str, str]) -> tuple[int, str]:
     """Return (GPUs, type): Slurm's own sum where the site tracks it, else the request."""
-    held, request, nodes, tasks = key
+    held, per_job, per_node, per_socket, per_task, nodes, tasks = key
     total, kind = gpus_in_tres(held)
     if total and kind:
         return (total, kind)
-    asked, asked_kind = gpus_requested(request, nodes, tasks)
+    request = (per_job, per_node, per_socket, per_task)
+    asked, asked_kind = gpus_requested(request, q.count(nodes), q.count(tasks))
     return (total or asked, kind or asked_kind)
 
 

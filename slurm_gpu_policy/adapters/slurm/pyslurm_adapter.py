@@ -24,7 +24,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from slurm_gpu_policy.adapters.slurm.commands import CommandSlurm
+from slurm_gpu_policy.adapters.slurm.commands import SUBMIT_SECONDS, CommandSlurm
+from slurm_gpu_policy.adapters.slurm.run import READ_SECONDS
 from slurm_gpu_policy.adapters.slurm.words import UNKNOWN_JOB, error_for
 from slurm_gpu_policy.errors import JobNotFound, SlurmError, SlurmUnavailable
 from slurm_gpu_policy.model.ids import JobId
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.services.ports import Clock
 
 _PYSLURM = ("pyslurm",)
+_WORTH_IT = 20
+"""Calls from which on importing pyslurm (80 ms) costs less than starting programs (5 ms)."""
 _NO_LAUNCHERS = "disable_slurm_hydra_bootstrap"
 """Word in LaunchParameters that keeps sbatch from setting up MPI's launchers."""
 
@@ -48,48 +51,49 @@ class PyslurmSlurm(CommandSlurm):
         self,
         clock: Clock,
         *,
-        read_seconds: float = 20.0,
-        submit_seconds: float = 60.0,
+        read_seconds: float = READ_SECONDS,
+        submit_seconds: float = SUBMIT_SECONDS,
         kept: KeptAnswers | None = None,
+        always: bool = True,
     ) -> None:
-        super().__init__(clock, read_seconds=read_seconds, submit_seconds=submit_seconds, kept=kept)
-        import pyslurm  # noqa: PLC0415 - only where it is installed and chosen
+        """*always* uses the library for a single call too, and insists that it fits.
 
-        self._library: Any = pyslurm
+        Importing pyslurm takes as long as a dozen sbatch, so otherwise it is loaded for many
+        calls only, and left alone where it does not fit.
+        """
+        super().__init__(clock, read_seconds=read_seconds, submit_seconds=submit_seconds, kept=kept)
+        self._always = always
+        self._library: Any = None
         self._config: Any = None
+        self._why_not = ""
 
     @property
     def description(self) -> str:
         """Such as ``pyslurm 25.11.2 and commands of Slurm 26.05.5``."""
-        return f"pyslurm {self._library.__version__} and {super().description}"
+        library = self._load_library(calls=_WORTH_IT)
+        commands = super().description
+        return f"pyslurm {library.__version__} and {commands}" if library else commands
 
     # --- submitting ------------------------------------------------------------------------
 
     def submit(self, submission: Submission) -> JobId:
         """See :meth:`slurm_gpu_policy.services.ports.SubmitPort.submit`."""
-        from slurm_gpu_policy.adapters.slurm.pyslurm_submission import (  # noqa: PLC0415
-            Inexpressible,
-            description,
-        )
-
-        config = self._settings()
-        if config.cli_filter_plugins:  # the site checks submissions in sbatch itself
+        library = self._load_library()
+        if library is None:
             return super().submit(submission)
-        launchers = _NO_LAUNCHERS not in str(config.launch_parameters)
-        try:
-            said = description(submission, os.environ, launchers=launchers)
-        except Inexpressible:
+        said = self._said(submission)
+        if said is None:
             return super().submit(submission)
-        if submission.submit_as is not None:
-            said |= _person(submission.submit_as)
         try:
-            job_id = self._call(lambda: self._library.JobSubmitDescription(**said).submit())
+            job_id = self._call(lambda: library.JobSubmitDescription(**said).submit())
         except (TypeError, ValueError):  # raised while it reads the attributes: nothing was sent
             return super().submit(submission)
         return JobId(int(job_id))
 
     def submit_many(self, submissions: Sequence[Submission]) -> tuple[JobId | Exception, ...]:
         """See :meth:`slurm_gpu_policy.services.ports.SubmitPort.submit_many`."""
+        if self._load_library(calls=len(submissions)) is None:
+            return super().submit_many(submissions)
         answers: list[JobId | Exception] = []
         for place, submission in enumerate(submissions):
             try:
@@ -103,16 +107,29 @@ class PyslurmSlurm(CommandSlurm):
                 answers.append(error)
         return tuple(answers)
 
-    def _settings(self) -> Any:
+    def _said(self, submission: Submission) -> dict[str, Any] | None:
+        """Return the submission in pyslurm's words; ``None`` where only sbatch has them."""
+        from slurm_gpu_policy.adapters.slurm.pyslurm_submission import (  # noqa: PLC0415
+            Inexpressible,
+            description,
+        )
+
         if self._config is None:
             self._config = self._call(self._library.slurmctld.Config.load)
-        return self._config
+        if self._config.cli_filter_plugins:  # the site checks submissions in sbatch itself
+            return None
+        launchers = _NO_LAUNCHERS not in str(self._config.launch_parameters)
+        try:
+            said = description(submission, os.environ, launchers=launchers)
+        except Inexpressible:
+            return None
+        return said if submission.submit_as is None else said | _person(submission.submit_as)
 
     # --- steering --------------------------------------------------------------------------
 
     def script(self, job_id: str) -> str:
         """See :meth:`slurm_gpu_policy.services.ports.ReadPort.script`."""
-        if not job_id.isdigit():
+        if self._load_library() is None or not job_id.isdigit():
             return super().script(job_id)
         try:
             text = self._call(self._library.Job(int(job_id)).get_batch_script, job_id)
@@ -126,7 +143,7 @@ class PyslurmSlurm(CommandSlurm):
             full_signal,
         )
 
-        if not job_id.isdigit():
+        if self._load_library() is None or not job_id.isdigit():
             super().cancel(job_id, signal=signal)
             return
         job = self._load(job_id)
@@ -178,7 +195,11 @@ class PyslurmSlurm(CommandSlurm):
 
     def set_site_factors(self, factors: Mapping[JobId, int]) -> Mapping[JobId, str]:
         """See :meth:`slurm_gpu_policy.services.ports.SteerPort.set_site_factors`."""
-        make, refused = self._library, {}
+        # scontrol takes one call for each value.
+        make = self._load_library(calls=len(set(factors.values())))
+        if make is None:
+            return super().set_site_factors(factors)
+        refused: dict[JobId, str] = {}
         for job_id, value in factors.items():
             change = make.JobSubmitDescription(site_factor=str(value))
             job = make.Job(int(job_id))
@@ -194,12 +215,47 @@ class PyslurmSlurm(CommandSlurm):
 
     # --- the library -----------------------------------------------------------------------
 
+    def _load_library(self, calls: int = 1) -> Any:
+        """Return pyslurm if it is there, fits, and pays for *calls* calls; else ``None``.
+
+        Raises:
+            SlurmUnavailable: it was chosen by name and cannot be used.
+        """
+        if self._library is None and not self._why_not and (self._always or calls >= _WORTH_IT):
+            # Importing it where Slurm's configuration cannot be read ends the whole process,
+            # so a command looks first.
+            from slurm_gpu_policy.model.snapshot import Part  # noqa: PLC0415
+
+            config = self.read(Part.CONFIG).config
+            self._why_not = self._import(config.release if config else (0, 0))
+        if self._why_not and self._always:
+            raise SlurmUnavailable(self._why_not)
+        return self._library
+
+    def _import(self, release: tuple[int, int]) -> str:
+        """Import pyslurm and return why it cannot be used, ``""`` if it can."""
+        try:
+            import pyslurm  # noqa: PLC0415 - only where it is installed and chosen
+        except ImportError as error:
+            return f"pyslurm cannot be imported: {error}"
+        built_for = tuple(pyslurm.slurm_api_version()[:2])
+        if built_for != release:
+            mine, theirs = (f"{major}.{minor:02d}" for major, minor in (built_for, release))
+            return f"pyslurm {pyslurm.__version__} was built for Slurm {mine}, and this is {theirs}"
+        self._library = pyslurm
+        return ""
+
     def _load(self, job_id: str) -> Any:
+        """Return pyslurm's record of a job.
+
+        Raises:
+            JobNotFound: there is none.
+        """
         return self._call(lambda: self._library.Job.load(int(job_id)), job_id)
 
     def _single(self, job_id: str) -> Any | None:
         """Return a job that is no array and no part of a het job; ``None`` for the others."""
-        if not job_id.isdigit():
+        if self._load_library() is None or not job_id.isdigit():
             return None
         job = self._load(job_id)
         return None if job.array_id is not None or job.heterogeneous_id is not None else job

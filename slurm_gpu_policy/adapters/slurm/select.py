@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.adapters.slurm.commands import CommandSlurm
+from slurm_gpu_policy.adapters.slurm.kept_answers import KeptAnswers
+from slurm_gpu_policy.errors import SlurmUnavailable
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -21,19 +24,43 @@ def select_slurm(
 ) -> tuple[SlurmPort, str]:
     """Return the adapter for *choice* and, in a sentence, why it is this one.
 
+    ``auto`` looks only whether pyslurm is installed: importing it costs more than a submission.
+    The adapter imports it when there are enough calls to make, and goes on with the commands
+    where it does not fit; ``pyslurm`` insists on it.
+
     Raises:
-        SlurmUnavailable: pyslurm was chosen and cannot be used.
+        SlurmUnavailable: pyslurm was chosen and is not installed.
     """
-    commands = _commands(clock, timeout_seconds)
-    return commands, "the commands: slurm.adapter says so"
+    kept = _kept_answers(clock)
+    is_installed = choice != "commands" and PathFinder.find_spec("pyslurm") is not None
+    if is_installed:
+        from slurm_gpu_policy.adapters.slurm.pyslurm_adapter import PyslurmSlurm  # noqa: PLC0415
 
-
-def _commands(clock: Clock, timeout_seconds: float) -> CommandSlurm:
-    from slurm_gpu_policy.adapters.slurm.kept_answers import KeptAnswers  # noqa: PLC0415
-
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
-    folder = f"{base}/slurm-gpu-policy"
-    kept = KeptAnswers(folder, clock) if base.startswith("/") else None
-    return CommandSlurm(
+        adapter = PyslurmSlurm(
+            clock,
+            read_seconds=timeout_seconds,
+            submit_seconds=2 * timeout_seconds,
+            kept=kept,
+            always=choice == "pyslurm",
+        )
+        if choice == "pyslurm":
+            return adapter, "pyslurm, because slurm.adapter says so"
+        return adapter, "pyslurm for many calls at once and the commands for single ones"
+    if choice == "pyslurm":
+        msg = (
+            "slurm.adapter chooses pyslurm, and it is not installed for this Python: "
+            "install the release that matches Slurm's, or choose `auto` or `commands`"
+        )
+        raise SlurmUnavailable(msg)
+    commands = CommandSlurm(
         clock, read_seconds=timeout_seconds, submit_seconds=2 * timeout_seconds, kept=kept
     )
+    if choice == "commands":
+        return commands, "the commands, because slurm.adapter says so"
+    return commands, "the commands, because pyslurm is not installed for this Python"
+
+
+def _kept_answers(clock: Clock) -> KeptAnswers | None:
+    """Return the user's folder of kept answers; ``None`` for a user without a home."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    return KeptAnswers(f"{base}/slurm-gpu-policy", clock) if base.startswith("/") else None

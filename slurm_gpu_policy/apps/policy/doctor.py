@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurm_gpu_policy import __version__, bootstrap
+from slurm_gpu_policy.apps.policy.slurm_report import report_findings
 from slurm_gpu_policy.config.loader import find_policy_file
 from slurm_gpu_policy.errors import PolicyFileError, PolicyLayerError, SlurmUnavailable
 from slurm_gpu_policy.model.finding import Finding
@@ -51,14 +52,16 @@ def command(*, as_json: bool) -> int:
     findings += _templates(policy)
     findings.append(_cache())
     try:
-        findings += bootstrap.diagnose(policy)
-        snapshot = bootstrap.connect(policy).read(Part.CONFIG, Part.NODES)
-        findings += cluster_findings(snapshot)
+        report = bootstrap.diagnose(policy)
+        findings += report_findings(report)
+        if report.controller_trouble:
+            code = UNREACHABLE
+        else:
+            snapshot = bootstrap.connect(policy).read(Part.CONFIG, Part.NODES)
+            findings += cluster_findings(snapshot)
     except PolicyLayerError as error:
-        unreachable = isinstance(error, SlurmUnavailable)
-        code = UNREACHABLE if unreachable else code or SLURM_REFUSED
-        remedy = "scontrol ping; is this a machine of the cluster?" if unreachable else ""
-        findings.append(Finding("fail", "Slurm", str(error), remedy))
+        code = UNREACHABLE if isinstance(error, SlurmUnavailable) else code or SLURM_REFUSED
+        findings.append(Finding("fail", "Slurm", str(error), "mend this, then ask again"))
     if any(finding.level == "fail" for finding in findings):
         code = code or SLURM_REFUSED
     _show(findings, as_json=as_json)
@@ -124,7 +127,8 @@ def _show(findings: list[Finding], *, as_json: bool) -> None:
     rows = []
     for finding in findings:
         remedy = f" -> {finding.remedy}" if finding.remedy else ""
-        rows.append((finding.level, finding.subject, finding.message + remedy))
+        message = finding.message.replace("\n", "; ")
+        rows.append((finding.level, finding.subject, message + remedy))
     print_table(_COLUMNS, rows)
     levels = [finding.level for finding in findings]
     say(f"{levels.count('fail')} failed, {counted(levels.count('warn'), 'warning')}")

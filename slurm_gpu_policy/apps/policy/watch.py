@@ -15,7 +15,9 @@ def command(*, jobs: tuple[str, ...], follow: bool) -> int:
 
     Ctrl-C stops watching and leaves the jobs alone.
     """
+    from slurm_gpu_policy.services.explain import parse_job_id  # noqa: PLC0415
     from slurm_gpu_policy.terminal.watching import stay  # noqa: PLC0415
 
+    jobs = tuple(parse_job_id(job)[1] for job in jobs)
     slurm = bootstrap.connect(bootstrap.load_policy())
     return stay(slurm, jobs, show=True, follow=follow)

@@ -38,6 +38,7 @@ def read(*lines: str) -> list[tuple[str, str | None]]:
         ("#SBATCH --comment --hold", [("comment", "--hold")]),
         ("#SBATCH -k", [("no-kill", None)]),
         ("#SBATCH --brand-new=1", [("brand-new", "1")]),
+        ("#SLURM --hold", [("hold", None)]),
         ("##SBATCH --hold", []),
         (" #SBATCH --hold", []),
         ("#SBATCH", []),

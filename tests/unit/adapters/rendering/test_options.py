@@ -1,5 +1,7 @@
 """What is asked of sbatch: each option once, none empty, no two that exclude each other."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,10 @@ from tests.scripts import TOKEN, make_decision, make_request
 
 def ask(request=None, decision=None, form="gres", **more) -> Asked:
     return sbatch_options(
-        request or make_request("x"), decision or make_decision(), form, TOKEN, **more
+        request or make_request("x"),
+        replace(decision or make_decision(), gpu_request=form),
+        TOKEN,
+        **more,
     )
 
 

@@ -111,7 +111,7 @@ def test_a_sweep_can_be_cut_down_to_some_of_its_lines(tmp_path):
 
 def test_torchrun_asks_for_one_task_a_node_and_gpus_per_node():
     request = make_request("train.py", template="torchrun", gpus=8, nodes=2)
-    submission = rendered(request, make_decision(gpus=8, nodes=2), Renderer("gpus"))
+    submission = rendered(request, make_decision(gpus=8, nodes=2, gpu_request="gpus"))
     assert option(submission, "ntasks-per-node") == "1"
     assert option(submission, "ntasks") == "2"
     assert option(submission, "gpus-per-node") == "h100:4"

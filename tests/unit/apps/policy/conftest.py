@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from slurm_gpu_policy import bootstrap
+from slurm_gpu_policy.adapters.slurm.diagnose import Report
 from slurm_gpu_policy.apps.policy.main import cli
 from slurm_gpu_policy.model.submission import Submission
 from slurm_gpu_policy.terminal.border import run_app
@@ -36,8 +37,28 @@ def _own_surroundings(monkeypatch, tmp_path):
 def slurm(monkeypatch):
     fake = FakeSlurm()
     monkeypatch.setattr(bootstrap, "connect", lambda _policy: fake)
-    monkeypatch.setattr(bootstrap, "diagnose", lambda _policy: ())
+    monkeypatch.setattr(bootstrap, "diagnose", lambda _policy: healthy_report())
     return fake
+
+
+def healthy_report(**fields):
+    """What the adapter reports of a cluster in order, as an ordinary user."""
+    programs = ("sbatch", "squeue", "scontrol", "scancel", "sacct", "sacctmgr")
+    defaults = {
+        "adapter": "commands of Slurm 26.05.5",
+        "why": "the commands, because pyslurm is not installed for this Python",
+        "versions": dict.fromkeys(programs, "26.05.5"),
+        "pyslurm": "No module named 'pyslurm'",
+        "controller_trouble": "",
+        "database_trouble": "",
+        "cluster": "fake",
+        "release": "26.05.5",
+        "settings": {"AccountingStorageType": "accounting_storage/slurmdbd"},
+        "user": "u1",
+        "admin_level": "None",
+        "clock_skew_seconds": 0,
+    }
+    return Report(**{**defaults, **fields})
 
 
 @pytest.fixture

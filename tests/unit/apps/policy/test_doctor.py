@@ -6,6 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from slurm_gpu_policy import bootstrap
+from tests.unit.apps.policy.conftest import healthy_report
+
+
+@pytest.fixture
+def report(monkeypatch, slurm):
+    def use(**fields):
+        monkeypatch.setattr(bootstrap, "diagnose", lambda _policy: healthy_report(**fields))
+
+    return use
+
 
 def levels(result):
     return {finding["subject"]: finding["level"] for finding in result.json}
@@ -43,11 +54,54 @@ def test_a_wrong_policy_file_ends_with_five_and_the_rest_is_looked_at(
     assert "1 more error" in result.out
 
 
-def test_when_slurm_is_away_it_ends_with_four(gpu_policy, slurm):
+def test_when_slurm_is_away_it_ends_with_four(gpu_policy, report):
+    report(controller_trouble="Unable to contact slurm controller")
+    result = gpu_policy("doctor", "--json")
+    assert result.code == 4
+    assert levels(result)["controller"] == "fail"
+
+
+def test_when_slurm_goes_away_in_the_middle_it_ends_with_four(gpu_policy, slurm):
     slurm.unavailable()
     result = gpu_policy("doctor", "--json")
     assert result.code == 4
     assert levels(result)["Slurm"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault", "code"),
+    [
+        ({"versions": {"sbatch": "", "squeue": "26.05.5"}}, {"programs": "fail"}, 1),
+        ({"versions": {"sbatch": "26.05.5", "sprio": ""}}, {"programs": "warn"}, 0),
+        ({"versions": {"sbatch": "24.11.5"}}, {"versions": "warn"}, 0),
+        ({"versions": {"sbatch": "26.05.4"}}, {}, 0),
+        ({"database_trouble": "no slurmdbd"}, {"database": "warn"}, 0),
+        ({"database_trouble": "no slurmdbd", "settings": {}}, {}, 0),
+        ({"clock_skew_seconds": -300}, {"clock": "warn"}, 0),
+        ({"clock_skew_seconds": None}, {}, 0),
+    ],
+)
+def test_what_the_adapter_reports_is_judged(gpu_policy, report, fields, fault, code):
+    report(**fields)
+    result = gpu_policy("doctor", "--json")
+    found = {name: level for name, level in levels(result).items() if level != "ok"}
+    assert (found, result.code) == ({"policy file": "warn", **fault}, code)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "u1 may steer their own jobs"),
+        ({"coordinates": ("nlp",)}, "u1 may steer their own jobs, and those of accounts nlp"),
+        (
+            {"user": "op", "admin_level": "Operator", "may_set_site_factors": True},
+            "op may steer everybody's jobs (Operator)",
+        ),
+    ],
+)
+def test_the_callers_rights_are_said(gpu_policy, report, fields, words):
+    report(**fields)
+    assert words in gpu_policy("doctor").out
 
 
 def test_a_setting_that_makes_gpus_useless_ends_with_one(gpu_policy, slurm):
