@@ -15,23 +15,22 @@ from tests.contract.backends import (
 )
 
 REQUIRED = os.environ.get("SLURM_GPU_POLICY_REQUIRE_CLUSTER") == "1"
-IN_CHROOT = os.environ.get("SLURM_GPU_POLICY_CONTRACT_BACKENDS", "")
-"""Comma list that narrows the backends; run_in_chroot sets it."""
+HAS_PYSLURM = importlib.util.find_spec("pyslurm") is not None
+CHOSEN = os.environ.get("SLURM_GPU_POLICY_CONTRACT_BACKENDS") or (
+    "fake,commands,pyslurm" if HAS_PYSLURM else "fake,commands"
+)
+"""Comma list of backends. pyslurm is at home in the chroot, where run_in_chroot chooses it."""
 
-_BACKENDS = [
-    pytest.param("fake"),
-    pytest.param("commands", marks=pytest.mark.cluster),
-    pytest.param("pyslurm", marks=pytest.mark.pyslurm),
-]
+_MARKS = {"fake": (), "commands": pytest.mark.cluster, "pyslurm": pytest.mark.pyslurm}
+_BACKENDS = [pytest.param(name, marks=_MARKS[name]) for name in CHOSEN.split(",")]
+_REAL = [backend for backend in _BACKENDS if backend.values != ("fake",)]
 
 
 def _missing(name):
     """Return why a backend cannot run here, ``""`` where it can."""
-    if IN_CHROOT and name not in IN_CHROOT.split(","):
-        return "not among SLURM_GPU_POLICY_CONTRACT_BACKENDS"
     if name == "fake":
         return ""
-    if name == "pyslurm" and importlib.util.find_spec("pyslurm") is None:
+    if name == "pyslurm" and not HAS_PYSLURM:
         return "pyslurm is not installed here (tests/contract/run_in_chroot has it)"
     if os.geteuid() != 0:
         return "needs root, to submit for the cluster's users"
@@ -42,8 +41,7 @@ def _missing(name):
 
 def _open(name):
     reason = _missing(name)
-    is_elsewhere = "run_in_chroot" in reason or "CONTRACT_BACKENDS" in reason
-    if reason and REQUIRED and not is_elsewhere:
+    if reason and REQUIRED:
         pytest.fail(f"backend {name} is required: {reason}")
     if reason:
         pytest.skip(reason)
@@ -58,7 +56,7 @@ def cluster(request):
     backend.tidy()
 
 
-@pytest.fixture(params=_BACKENDS[1:])
+@pytest.fixture(params=_REAL)
 def real_cluster(request):
     """A cluster that runs jobs for real."""
     backend = _open(request.param)
@@ -66,7 +64,7 @@ def real_cluster(request):
     backend.tidy()
 
 
-@pytest.fixture(params=_BACKENDS[2:])
+@pytest.fixture(params=[pytest.param("pyslurm", marks=pytest.mark.pyslurm)])
 def pyslurm_cluster(request):
     """Pyslurm's own."""
     backend = _open(request.param)

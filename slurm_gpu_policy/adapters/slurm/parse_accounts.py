@@ -29,6 +29,7 @@ def _shares(text: str) -> int | None:
 
 # (field of sacctmgr's format, field of the model, how to read it)
 ASSOCIATION_FIELDS: Table = (
+    ("cluster", "cluster", str),
     ("account", "account", str),
     ("user", "user", str),
     ("partition", "partition", str),
@@ -93,9 +94,15 @@ def _rows(text: str, table: Table) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def associations(text: str) -> tuple[Association, ...]:
-    """Read ``sacctmgr -nP show assoc`` in the form of :data:`ASSOCIATION_FIELDS`."""
-    return tuple(Association(**row) for row in _rows(text, ASSOCIATION_FIELDS))
+def associations(text: str) -> dict[str, list[Association]]:
+    """Read ``sacctmgr -nP show assoc`` in the form of :data:`ASSOCIATION_FIELDS`, by cluster.
+
+    One database may serve several clusters, and sacctmgr has no word for "this one".
+    """
+    by_cluster: dict[str, list[Association]] = {}
+    for row in _rows(text, ASSOCIATION_FIELDS):
+        by_cluster.setdefault(row.pop("cluster"), []).append(Association(**row))
+    return by_cluster
 
 
 DEFAULT_FIELDS: Table = (("user", "user", str), ("defaultaccount", "account", str))

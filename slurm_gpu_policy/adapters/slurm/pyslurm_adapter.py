@@ -1,10 +1,10 @@
 """Slurm through pyslurm, where that is quicker than starting a program.
 
-Submitting and steering go through the library: a millisecond each instead of five, and one
-process for a thousand. Snapshots, fair share, priorities, accounting and everything about
-whole arrays go through the commands, which this class extends: pyslurm has no fair share, no
-``sprio``, no billing weights, reads arrays and dependencies with less detail, decodes names
-strictly, and holds Python's lock while it waits.
+Submitting, steering and who holds which GPU go through the library: a millisecond each
+instead of five, and one process for a thousand. Snapshots, fair share, priorities, accounting
+and everything about whole arrays go through the commands, which this class extends: pyslurm
+has no fair share, no ``sprio``, no billing weights, reads arrays and dependencies with less
+detail, decodes names strictly, and holds Python's lock while it waits.
 
 pyslurm 25.11's defects, each worked around below and named in tests/unit/adapters/slurm:
 
@@ -25,10 +25,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from slurm_gpu_policy.adapters.slurm.commands import SUBMIT_SECONDS, CommandSlurm
+from slurm_gpu_policy.adapters.slurm.hostlist import indexes
 from slurm_gpu_policy.adapters.slurm.run import READ_SECONDS
+from slurm_gpu_policy.adapters.slurm.states import job_state
 from slurm_gpu_policy.adapters.slurm.words import UNKNOWN_JOB, error_for
 from slurm_gpu_policy.errors import JobNotFound, SlurmError, SlurmUnavailable
 from slurm_gpu_policy.model.ids import JobId
+from slurm_gpu_policy.model.job import NodeAllocation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -73,6 +76,19 @@ class PyslurmSlurm(CommandSlurm):
         library = self._load_library(calls=_WORTH_IT)
         commands = super().description
         return f"pyslurm {library.__version__} and {commands}" if library else commands
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def allocations(self) -> Mapping[JobId, tuple[NodeAllocation, ...]]:
+        """See :meth:`slurm_gpu_policy.services.ports.ReadPort.allocations`."""
+        library = self._load_library()
+        if library is None:
+            return super().allocations()
+        found = {}
+        for number, job in self._call(library.Jobs.load).items():
+            if job_state(job.state).is_active and (layout := job.get_resource_layout_per_node()):
+                found[JobId(int(number))] = tuple(_held(layout))
+        return found
 
     # --- submitting ------------------------------------------------------------------------
 
@@ -269,6 +285,19 @@ class PyslurmSlurm(CommandSlurm):
                 text = str(error)
                 told = _told(words())
                 raise error_for(f"{told}\n{text}" if told else text, _PYSLURM, 1, job_id) from error
+
+
+def _held(layout: Mapping[str, Any]) -> Iterator[NodeAllocation]:
+    """Yield one allocation for each node and type of GPU, as parse_detail does."""
+    for node, share in layout.items():
+        cpus, memory = str(share.get("cpu_ids") or ""), int(share.get("memory") or 0)
+        held = [
+            (name.partition(":")[2], indexes(str(gres.get("indexes") or "")))
+            for name, gres in share.get("gres", {}).items()
+            if name.partition(":")[0] == "gpu"
+        ]
+        for kind, numbers in held or [("", ())]:
+            yield NodeAllocation(node, kind, numbers, cpus, memory)
 
 
 @contextmanager

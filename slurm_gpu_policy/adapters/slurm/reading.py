@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slurm_gpu_policy.adapters.slurm.run import Answer, Call, Started, reading_environment
+from slurm_gpu_policy.adapters.slurm.run import Answer, Call, Started, reading_environment, run
 from slurm_gpu_policy.adapters.slurm.words import error_in
-from slurm_gpu_policy.errors import SlurmUnavailable
+from slurm_gpu_policy.errors import SlurmError, SlurmUnavailable
 from slurm_gpu_policy.model.snapshot import Part, Snapshot
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.account import Association
 
 _SCONTROL = ("scontrol", "-a", "-o")
+_WHOLE_CONFIG = "Configuration data as of"
+_EMPTY = ("No nodes in the system", "No partitions in the system")
+"""What scontrol says, with code 1, to a controller that has freed its tables or not filled them."""
 _NOTHING_PENDING = "Unable to find jobs matching"
 
 
@@ -36,6 +39,7 @@ class Reading:
         self._user = user
         self._kept = kept
         self._fresh = fresh
+        self._timeout = timeout
         self._jobs: JobReader | None = None
         self._calls: dict[str, Call] = {}
         self._texts: dict[str, str] = {}
@@ -108,12 +112,15 @@ class Reading:
 
     def _take(self, name: str, answer: Answer) -> None:
         call = self._calls[name]
-        if answer.code == 0:
+        # `show config` pings the controller once it has printed all, and fails with the ping.
+        if answer.code == 0 or answer.stdout.startswith(_WHOLE_CONFIG):
             self._texts[name] = answer.stdout
             if self._kept and call.argv[0] == "sacctmgr":
                 self._kept.put(name, call.argv, answer.stdout)
             return
-        error = error_in(answer)
+        error: SlurmError = error_in(answer)
+        if answer.stdout.startswith(_EMPTY):
+            error = SlurmUnavailable(f"Slurm's controller is starting or stopping: {answer.stdout}")
         old = self._kept.get(name, call.argv, stale=True) if self._kept else None
         if name == "priorities" and _NOTHING_PENDING in str(error):
             self._texts[name] = ""
@@ -154,7 +161,19 @@ class Reading:
         shares = accounts.shares(texts["shares"]) if "shares" in texts else ()
         if "associations" not in texts:
             return shares
-        found = accounts.mark_defaults(
-            accounts.associations(texts["associations"]), accounts.defaults(texts["users"])
-        )
+        by_cluster = accounts.associations(texts["associations"])
+        here = self._cluster() if len(by_cluster) > 1 else next(iter(by_cluster), "")
+        found = accounts.mark_defaults(by_cluster.get(here, ()), accounts.defaults(texts["users"]))
         return accounts.with_shares(found, shares) if shares else found
+
+    def _cluster(self) -> str:
+        """Return this cluster's name, asked for only where the database has several."""
+        from slurm_gpu_policy.adapters.slurm.parse_cluster import config  # noqa: PLC0415
+
+        if "config" not in self._texts:
+            argv = ("scontrol", "show", "config")
+            answer = run(argv, timeout=self._timeout, env=reading_environment())
+            if answer.code != 0:
+                raise error_in(answer)
+            self._texts["config"] = answer.stdout
+        return config(self._texts["config"]).name

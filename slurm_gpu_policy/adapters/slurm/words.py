@@ -27,12 +27,22 @@ _LOST = (
     "Zero Bytes were transmitted",
     "Transport endpoint is not connected",
     "Connection reset by peer",
+    "Broken pipe",
     "Unexpected message received",
+    # The rest of SLURM_COMMUNICATIONS_* (src/common/slurm_errno.c); the first was seen when
+    # slurmctld was killed under sbatch.
+    "Unexpected missing socket error",
+    "Message send failure",
+    "Message receive failure",
+    "Communication shutdown failure",
+    "Header lengths are longer than data received",
+    "Insane message length",
 )
 # It was never made.
 _UNREACHABLE = (
     "Unable to contact slurm controller",
     "Unable to contact slurm",
+    "Communication connection failure",
     "Unable to connect",
     "Unable to establish",
     "Connection refused",
@@ -66,7 +76,9 @@ def said(answer: Answer) -> str:
 
 def error_in(answer: Answer, job_id: str | None = None) -> SlurmError:
     """Return the error that a program's complaint stands for."""
-    return error_for(said(answer), answer.argv, answer.code, job_id)
+    # scontrol has some of its complaints on standard output.
+    words = said(answer) or answer.stdout.strip().partition("\n")[0]
+    return error_for(words, answer.argv, answer.code, job_id)
 
 
 def error_for(
@@ -85,4 +97,5 @@ def error_for(
     if any(phrase in text for phrase in _UNREACHABLE):
         msg = f"Slurm cannot be reached: {program} says: {text}; see `scontrol ping`"
         return SlurmUnavailable(msg)
-    return SlurmRefused(text or f"{program} ended with code {code} and without a word")
+    call = " ".join(argv[:6])
+    return SlurmRefused(text or f"`{call}` ended with code {code} and without a word")

@@ -35,7 +35,7 @@ def slurm(**more):
 
 
 def job(*options):
-    return Submission(script="#!/bin/sh\n", options=options, token="t")
+    return Submission(script="#!/bin/sh\n", options=options, token="t")  # noqa: S106
 
 
 def test_an_sbatch_that_hangs_leaves_a_doubt(program):
@@ -51,10 +51,10 @@ def test_one_of_many_that_hangs_is_answered_with_a_doubt(program):
     assert isinstance(answers[1], SlurmTimeout)
 
 
-def test_without_sbatch_no_job_of_many_is_queued(program):
-    answers = slurm().submit_many([job(), job()]) if os.environ.get("PATH") else ()
-    program("sbatch", "echo 7")
-    assert all(isinstance(answer, int | SlurmUnavailable) for answer in answers)
+def test_without_sbatch_no_job_of_many_is_queued(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answers = slurm().submit_many([job(), job()])
+    assert [type(answer) for answer in answers] == [SlurmUnavailable] * 2
 
 
 def test_the_job_has_the_callers_environment_untouched(program, monkeypatch, tmp_path):
@@ -79,12 +79,7 @@ def test_sprio_without_pending_jobs_is_an_empty_list(program):
 
 
 def test_answers_of_the_database_are_kept_for_a_while(program, tmp_path):
-    program(
-        "sacctmgr",
-        f"echo x >> {tmp_path}/calls; echo 'normal|10|||||||||||||'".replace(
-            "|10|", "|10|1.0|", 1
-        ).replace("1.0||", "1.0|", 1),
-    )
+    program("sacctmgr", f"echo x >> {tmp_path}/calls; echo 'normal|10|1.0|||||||||||'")
     clock = FakeClock(int(tmp_path.stat().st_mtime))
     one = CommandSlurm(clock, kept=KeptAnswers(f"{tmp_path}/kept", clock, seconds=300))
     for _ in range(3):
@@ -104,6 +99,14 @@ def test_answers_of_the_database_are_kept_for_a_while(program, tmp_path):
 
 def calls(folder):
     return len((folder / "calls").read_text().splitlines())
+
+
+def test_of_several_clusters_in_one_database_this_one_counts(program):
+    rows = "\\n".join(f"{name}|{name}-account|u1||1|1|normal|normal||||||" for name in ("a", "b"))
+    program("sacctmgr", f'case "$*" in *assoc*) printf "{rows}\\n";; *) echo "u1|b-account";; esac')
+    program("scontrol", 'printf "ClusterName = b\\nSLURM_VERSION = 22.05.8\\n"')
+    (found,) = slurm().read(Part.ASSOCIATIONS).associations
+    assert (found.account, found.is_default) == ("b-account", True)
 
 
 def test_kept_answers_are_the_owners_alone(tmp_path):

@@ -119,5 +119,5 @@ def test_no_text_breaks_a_reader_with_anything_but_a_value_error(text):
 
 
 def test_the_error_names_field_record_and_value():
-    with pytest.raises(SlurmUnreadable, match="timelimit of job 7 .*'x'"):
+    with pytest.raises(SlurmUnreadable, match=r"timelimit of job 7 .*'x'"):
         q.unreadable("timelimit", "x", "job 7")

@@ -104,10 +104,8 @@ def test_a_record_under_another_name_is_not_taken(recorded, queue):
 
 
 def test_accounts_their_users_and_defaults(recorded):
-    found = parse_accounts.mark_defaults(
-        parse_accounts.associations(recorded("associations")),
-        parse_accounts.defaults(recorded("users")),
-    )
+    (cluster,) = parse_accounts.associations(recorded("associations")).values()
+    found = parse_accounts.mark_defaults(cluster, parse_accounts.defaults(recorded("users")))
     found = parse_accounts.with_shares(found, parse_accounts.shares(recorded("shares")))
     by_place = {(one.account, one.user): one for one in found}
     assert by_place["nlp-pretrain", "u1"].is_default

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -113,11 +114,11 @@ def test_output_is_handed_on_while_it_comes():
 
 
 def test_no_descriptor_is_left_open():
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     run_all([Call(("true",), stdin=b"x") for _ in range(5)])
     with pytest.raises(SlurmUnavailable):
         run(("no-such-program",), stdin=b"x")
-    assert len(os.listdir("/proc/self/fd")) <= len(before)
+    assert open_descriptors() == before
 
 
 def test_the_environment_for_reading_has_none_of_the_users_formats(monkeypatch):
@@ -131,5 +132,8 @@ def test_the_environment_for_reading_has_none_of_the_users_formats(monkeypatch):
 
 
 def children():
-    with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as file:
-        return file.read().split()
+    return Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+
+
+def open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
