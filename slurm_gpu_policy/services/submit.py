@@ -12,7 +12,7 @@ from slurm_gpu_policy.policy.admission import decide, needs_jobs
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from slurm_gpu_policy.config.schema import Policy
+    from slurm_gpu_policy.config.schema import Defaults, Policy
     from slurm_gpu_policy.model.decision import Decision
     from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.request import Request
@@ -51,7 +51,7 @@ class Submit:
         self._on_wait = on_wait
 
     def expand(self, request: Request) -> Request:
-        """Return *request* with what its workload class and template add before a decision.
+        """Return *request* with what the site's defaults, its workload class and template add.
 
         Raises:
             RenderError: there is no such template, or it lacks a value.
@@ -59,7 +59,7 @@ class Submit:
         workload = self._policy.workloads.get(request.workload)
         if workload is not None and request.template is None and request.script is None:
             request = replace(request, template=workload.template)
-        return self._renderer.expand(request)
+        return self._renderer.expand(_with_defaults(request, self._policy.defaults))
 
     def decide_all(self, requests: Sequence[Request]) -> tuple[Decision, ...]:
         """Return the decisions on *requests*, all on one reading of Slurm.
@@ -184,3 +184,18 @@ class Submit:
                 self._on_wait(f"{error}; trying again for {left:.0f} s")
             self._clock.sleep(min(delay, left))
             delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
+
+
+def _with_defaults(request: Request, defaults: Defaults) -> Request:
+    """Return *request* with the site's CPUs and memory per GPU, where it names none itself."""
+    if not request.wants_gpus:
+        return request
+    named = {name for name, _ in (*request.options, *request.script_options)}
+    added: list[tuple[str, str]] = []
+    has_cpus = request.cpus_per_task is not None or named & {"cpus-per-gpu", "cpus-per-task"}
+    if defaults.cpus_per_gpu is not None and not has_cpus:
+        added.append(("cpus-per-gpu", str(defaults.cpus_per_gpu)))
+    has_memory = request.memory_mb is not None or named & {"mem", "mem-per-cpu", "mem-per-gpu"}
+    if defaults.memory_per_gpu is not None and not has_memory:
+        added.append(("mem-per-gpu", f"{defaults.memory_per_gpu}M"))
+    return replace(request, options=(*request.options, *added))

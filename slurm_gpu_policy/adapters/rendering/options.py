@@ -71,7 +71,7 @@ def sbatch_options(
     gpus = _gpu_options(request, decision, passed, script, evenly=evenly)
     if request.nodes or decision.nodes > 1 or "gres" in gpus or "gpus-per-node" in gpus:
         # A count per node is a count only with the number of nodes.
-        ask("nodes", _nodes(request, decision))
+        ask("nodes", passed.get("nodes") or _nodes(request, decision))
     ask("ntasks", request.ntasks)
     ask("cpus-per-task", decision.cpus or request.cpus_per_task)
     wanted.update(gpus)
@@ -134,7 +134,9 @@ def _gpu_options(
     kind = f"{decision.gres_type}:" if decision.gres_type else ""
     form = decision.gpu_request
     per_node, rest = divmod(decision.gpus, nodes)
-    if form == "gpus" and nodes > 1 and evenly:
+    if "nodes" in passed and not evenly:
+        form = "gpus"  # over a range of nodes only a total is certain
+    elif form == "gpus" and nodes > 1 and evenly:
         # Slurm may spread --gpus=4 over two nodes as 3 and 1 (22.05.8 does).
         form = "gpus-per-node"
     if form == "gpus" or rest:

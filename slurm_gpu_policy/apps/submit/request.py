@@ -204,14 +204,17 @@ def _count(option: str, text: str | None, least: int = 1) -> int | None:
 
 
 def _nodes(text: str | None) -> tuple[int | None, str]:
-    """Return (fewest nodes, the range as sbatch has it or ``""``)."""
+    """Return (most nodes, the range as sbatch has it or ``""``).
+
+    A range is judged and priced by its upper end: what the job may get.
+    """
     if not text:
         return None, ""
     match = re.fullmatch(_NODES, text.strip(), re.ASCII)
     if match is None or int(match[1]) < 1 or int(match[2] or match[1]) < int(match[1]):
         msg = f"--nodes={text} is not a number of nodes: write 2 or 2-4"
         raise RequestError(msg)
-    return int(match[1]), text.strip() if match[2] else ""
+    return int(match[2] or match[1]), text.strip() if match[2] else ""
 
 
 def _time(text: str | None) -> int | None:

@@ -100,6 +100,16 @@ def test_the_workload_class_chooses_the_template_unless_the_user_did(slurm, cloc
     assert use.expand(own_script).template is None
 
 
+def test_the_sites_cpus_and_memory_per_gpu_go_where_the_user_names_none(slurm, clock):
+    use = make_use(slurm, clock, defaults={"cpus_per_gpu": 8, "memory_per_gpu": "64G"})
+    both = (("cpus-per-gpu", "8"), ("mem-per-gpu", "65536M"))
+    assert use.expand(make_request()).options == both
+    assert use.expand(make_request(cpus_per_task=4)).options == both[1:]
+    assert use.expand(make_request(memory_mb=100)).options == both[:1]
+    assert use.expand(make_request(script_options=(("mem", "1G"),))).options == both[:1]
+    assert use.expand(make_request(gpus=None)).options == ()
+
+
 def test_a_refused_request_cannot_be_prepared(use):
     request = make_request(gpus=99)
     (decision,) = use.decide_all([request])

@@ -252,3 +252,9 @@ def test_no_empty_option_and_no_second_form_ever(*, own, passed, form, count, no
     one_of_each = sum(asks_gpus(*each) for each in own) <= 1
     if one_of_each and not any(asks_gpus(*each) for each in passed):
         assert len(forms) <= 1
+
+
+def test_over_a_range_of_nodes_only_a_total_is_asked_for():
+    request = make_request("x", gpus=8, nodes=2, options=(("nodes", "1-2"),))
+    decision = make_decision(nodes=2, gpus=8)
+    assert gpus(asked(request, decision)) == {"gpus": "h100:8", "nodes": "1-2"}

@@ -154,3 +154,8 @@ def test_unlimited_time_is_left_to_the_cluster():
 def test_environment_values_keep_every_character():
     request, _ = build(many={"env": ["A=b=c\n$(x)", "B="]})
     assert request.environment == (("A", "b=c\n$(x)"), ("B", ""))
+
+
+def test_a_range_of_nodes_is_judged_by_its_upper_end_and_passed_on_as_it_is():
+    request, _ = build({"nodes": "2-4", "gpus": "8"})
+    assert (request.nodes, request.options) == (4, (("nodes", "2-4"),))
