@@ -28,28 +28,36 @@ def cached(kind: str, source: bytes, make: Callable[[], Any]) -> Any:
     The value must be made of ``None``, ``bool``, ``int``, ``str``, ``bytes``, tuples, lists and
     dicts. Whatever ``make`` raises passes through and nothing is kept.
     """
-    folder = _folder()
+    folder = cache_folder()
     if folder is None:
         return make()
     tag = sys.implementation.cache_tag or "python"
-    path = os.path.join(folder, f"{kind}-{zlib.crc32(source):08x}.{tag}")  # noqa: PTH118 - pathlib costs 4 ms
+    path = f"{folder}/{kind}-{zlib.crc32(source):08x}.{tag}"
     key = (__version__, kind, source)
-    entry = _load(path)
-    if isinstance(entry, tuple) and len(entry) == 2 and entry[0] == key:  # noqa: PLR2004
-        return entry[1]
+    kept = read_private(path)
+    if kept is not None:
+        try:
+            entry = marshal.loads(kept[0])  # noqa: S302 - our own file, as read_private checks
+        except (ValueError, EOFError, TypeError):
+            entry = None
+        if isinstance(entry, tuple) and len(entry) == 2 and entry[0] == key:  # noqa: PLR2004
+            return entry[1]
     value = make()
-    _store(folder, path, marshal.dumps((key, value)))
+    write_private(path, marshal.dumps((key, value)))
     return value
 
 
-def _folder() -> str | None:
-    """Return the cache folder; ``None`` where the user has no usable home."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
-    return os.path.join(base, "slurm-gpu-policy") if base.startswith("/") else None  # noqa: PTH118
+def cache_folder() -> str | None:
+    """Return the user's cache folder for this package; ``None`` where there is no usable home."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - pathlib costs 4 ms
+    return f"{base}/slurm-gpu-policy" if base.startswith("/") else None
 
 
-def _load(path: str) -> object:
-    """Return the entry at *path*; ``None`` unless it is a file of ours that nobody else writes."""
+def read_private(path: str) -> tuple[bytes, int] | None:
+    """Return a file's bytes and its age mark (mtime, Unix seconds).
+
+    ``None`` unless it is a file of ours, of sensible size, that nobody else can write.
+    """
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             status = os.fstat(file.fileno())
@@ -57,16 +65,16 @@ def _load(path: str) -> object:
                 return None
             if status.st_size > _LARGEST_BYTES:
                 return None
-            return marshal.loads(file.read())  # noqa: S302 - our own file, checked above
-    except (OSError, ValueError, EOFError, TypeError):
+            return file.read(), int(status.st_mtime)
+    except OSError:
         return None
 
 
-def _store(folder: str, path: str, data: bytes) -> None:
-    """Write *data* to *path* at once or not at all; failing to is no error."""
+def write_private(path: str, data: bytes) -> None:
+    """Write *data* to *path* at once or not at all, for us alone; failing to is no error."""
     partial = f"{path}.{os.getpid()}"
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:

@@ -168,7 +168,8 @@ class Slurm(_Strict):
     adapter: Literal["auto", "pyslurm", "commands"] = Field(
         default="auto",
         description="`auto` takes pyslurm where it imports and fits Slurm's release, else the "
-        "commands.",
+        "commands. For a few calls it stays with the commands, because importing pyslurm takes "
+        "as long as a dozen of them; `pyslurm` insists.",
     )
     timeout: Duration = Field(
         default=30, description="How long one call to Slurm may take before it counts as lost."

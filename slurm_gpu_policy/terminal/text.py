@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NOTHING = "-"
 """What a cell shows that has nothing to show."""
@@ -47,6 +51,17 @@ def when(seconds: int | None) -> str:
     """Return Unix *seconds* for people: local date and time, to the minute."""
     text = iso(seconds)
     return NOTHING if text is None else text[:16].replace("T", " ")
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Return sorted numbers the way Slurm writes them: ``0-3,6``."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ",".join("-".join(map(str, part)) for part in parts)
 
 
 def counted(number: int, noun: str) -> str:

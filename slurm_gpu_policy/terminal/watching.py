@@ -11,7 +11,7 @@ from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.policy.waiting import reason_words
 from slurm_gpu_policy.services.watch import exit_code, watch
-from slurm_gpu_policy.terminal.text import safe, when
+from slurm_gpu_policy.terminal.text import ranges, safe, when
 from slurm_gpu_policy.units import format_duration
 
 if TYPE_CHECKING:
@@ -78,12 +78,11 @@ def job_words(job: Job, sight: Sight) -> str:
 
 
 def _places_held(held: Sequence[NodeAllocation]) -> str:
-    """Return ``gpu01 GPUs 0,1; gpu02 GPUs 0,1``."""
-    parts = []
-    for one in held:
-        indexes = ",".join(map(str, one.gpu_indexes))
-        parts.append(f"{one.node} GPUs {indexes}" if indexes else one.node)
-    return "; ".join(parts)
+    """Return ``gpu01 GPUs 0-3; gpu02 GPUs 0,2``."""
+    return "; ".join(
+        f"{one.node} GPUs {ranges(one.gpu_indexes)}" if one.gpu_indexes else one.node
+        for one in held
+    )
 
 
 def _lines(sights: Iterator[Sight]) -> None:

@@ -12,6 +12,8 @@ import os
 from binascii import crc32
 from typing import TYPE_CHECKING
 
+from slurm_gpu_policy.content_cache import read_private, write_private
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,12 +31,11 @@ class KeptAnswers:
     def get(self, name: str, argv: Sequence[str], *, stale: bool = False) -> str | None:
         """Return the answer kept for *argv*, or ``None``; an old one too if *stale*."""
         question, path = self._place(name, argv)
-        try:
-            with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs gpu-submit 10 ms
-                age = self._clock.now() - int(os.fstat(file.fileno()).st_mtime)
-                asked, _, text = file.read().decode().partition("\n")
-        except (OSError, UnicodeDecodeError):
+        kept = read_private(path)
+        if kept is None:
             return None
+        asked, _, text = kept[0].decode("utf-8", "replace").partition("\n")
+        age = self._clock.now() - kept[1]
         if asked != question or not (stale or 0 <= age < self._seconds):
             return None
         return text
@@ -42,20 +43,9 @@ class KeptAnswers:
     def put(self, name: str, argv: Sequence[str], text: str) -> None:
         """Keep *text*; a folder that cannot be written is no error."""
         question, path = self._place(name, argv)
-        draft = f"{path}.{os.getpid()}"
-        try:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)  # noqa: PTH103 - as above
-            with open(draft, "wb", opener=_private) as file:
-                file.write(f"{question}\n{text}".encode())
-            os.replace(draft, path)  # noqa: PTH105
-        except (OSError, UnicodeEncodeError):
-            return
+        write_private(path, f"{question}\n{text}".encode("utf-8", "replace"))
 
     def _place(self, name: str, argv: Sequence[str]) -> tuple[str, str]:
         # The question is the file's first line: another version's answers are never misread.
         question = "\x1f".join((*argv, os.environ.get("SLURM_CONF", "")))
         return question, f"{self._folder}/{name}-{crc32(question.encode()):08x}"
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.adapters.slurm.commands import CommandSlurm
 from slurm_gpu_policy.adapters.slurm.kept_answers import KeptAnswers
+from slurm_gpu_policy.content_cache import cache_folder
 from slurm_gpu_policy.errors import SlurmUnavailable
 
 if TYPE_CHECKING:
@@ -62,5 +62,5 @@ def select_slurm(
 
 def _kept_answers(clock: Clock) -> KeptAnswers | None:
     """Return the user's folder of kept answers; ``None`` for a user without a home."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
-    return KeptAnswers(f"{base}/slurm-gpu-policy", clock) if base.startswith("/") else None
+    folder = cache_folder()
+    return KeptAnswers(folder, clock) if folder else None

@@ -11,6 +11,7 @@ import click
 from slurm_gpu_policy import __version__, bootstrap
 from slurm_gpu_policy.apps.policy.slurm_report import report_findings
 from slurm_gpu_policy.config.loader import find_policy_file
+from slurm_gpu_policy.content_cache import cache_folder
 from slurm_gpu_policy.errors import PolicyFileError, PolicyLayerError, SlurmUnavailable
 from slurm_gpu_policy.model.finding import Finding
 from slurm_gpu_policy.model.snapshot import Part
@@ -97,8 +98,7 @@ def _templates(policy: Policy) -> Iterator[Finding]:
 
 def _cache() -> Finding:
     """Say whether answers can be kept between runs; without a cache each start is slower."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    folder = Path(base) / "slurm-gpu-policy"
+    folder = Path(cache_folder() or os.environ.get("XDG_CACHE_HOME", "~/.cache"))
     there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
     if not folder.is_absolute() or not there.is_dir() or not os.access(there, os.W_OK):
         return Finding(

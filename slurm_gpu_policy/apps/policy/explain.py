@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slurm_gpu_policy import bootstrap
-from slurm_gpu_policy.apps.policy.queue import ranges, state_counts
+from slurm_gpu_policy.apps.policy.queue import entry_json, state_counts
 from slurm_gpu_policy.services.explain import explain
-from slurm_gpu_policy.services.queue import gpu_indexes, node_names
+from slurm_gpu_policy.services.queue import Entry, gpu_indexes, node_names
 from slurm_gpu_policy.terminal.table import Column, print_table
-from slurm_gpu_policy.terminal.text import NOTHING, counted, iso, print_json, safe, say, when
+from slurm_gpu_policy.terminal.text import (
+    NOTHING,
+    counted,
+    iso,
+    print_json,
+    ranges,
+    safe,
+    say,
+    when,
+)
 from slurm_gpu_policy.units import format_duration
 
 if TYPE_CHECKING:
@@ -75,20 +84,7 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
     held = detail.allocations if detail else ()
     started = None if job.state.is_pending else job.start_time
     return {
-        "job_id": job.job_id,
-        "display_id": job.display_id,
-        "name": job.name,
-        "user": job.user,
-        "account": job.account,
-        "partition": ",".join(job.partitions),
-        "state": job.state.value,
-        "reason": job.reason,
-        "reason_text": found.words.text,
-        "gpus": job.gpus,
-        "gpu_type": job.gpu_type,
-        "nodes": list(node_names(job, held)),
-        "gpu_indexes": gpu_indexes(held),
-        "submit_time": iso(job.submit_time),
+        **entry_json(Entry(job, found.words, held)),
         "estimated_start": iso(found.estimated_start),
         "source": "memory",
         "advice": found.words.advice,

@@ -11,7 +11,7 @@ from slurm_gpu_policy.errors import RequestError
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.services.queue import Wanted, read_queue
 from slurm_gpu_policy.terminal.table import Column, print_table
-from slurm_gpu_policy.terminal.text import NOTHING, counted, iso, print_json, say, when
+from slurm_gpu_policy.terminal.text import NOTHING, counted, iso, print_json, ranges, say, when
 from slurm_gpu_policy.units import format_duration
 
 if TYPE_CHECKING:
@@ -204,14 +204,3 @@ def _why(entry: Entry) -> str:
     start = entry.job.start_time
     planned = f"; starts about {when(start)}" if start and entry.job.state.is_pending else ""
     return entry.words.text + planned
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Return sorted numbers the way Slurm writes them: ``0-3,6``."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1][1:] = [number]
-        else:
-            parts.append([number])
-    return ",".join("-".join(map(str, part)) for part in parts)

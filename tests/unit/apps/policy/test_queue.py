@@ -6,7 +6,8 @@ from datetime import datetime
 
 import pytest
 
-from slurm_gpu_policy.apps.policy.queue import ranges, short_time
+from slurm_gpu_policy.apps.policy.queue import short_time
+from slurm_gpu_policy.terminal.text import ranges
 
 
 def test_an_empty_queue_is_shown_with_the_free_gpus(gpu_policy):
