@@ -99,7 +99,7 @@ class CpuFallback(_Strict):
 class Workload(_Strict):
     """One workload class (`--workload`). Fields left out keep their built-in value."""
 
-    description: str = Field(default="", description="One line for `gpu-submit --help-workloads`.")
+    description: str = Field(default="", description="One line for `gpu-policy workloads`.")
     pools: tuple[PoolName, ...] = Field(
         default=("*",),
         description="GPU types in order of preference; `*` stands for all others, cheapest first.",

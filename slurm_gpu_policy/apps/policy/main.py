@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "init": "Write a starting policy file from what the cluster has.",
     "doctor": "Find out what is wrong between this program and Slurm.",
     "templates": "List the script templates and their parameters.",
+    "workloads": "List the workload classes and what they choose.",
     "version": "Print the version.",
 }
 
