@@ -38,6 +38,8 @@ bench: $(VENV)/.ready ## Measure against sbatch, squeue, simple_slurm and submit
 	tools/make-venv $(VENV) dev,bench
 	vagrant/cluster up native
 	$(BIN)/python bench/run.py
+	vagrant/cluster up pyslurm
+	bench/run_in_chroot
 
 cluster: ## Raise the local cluster: two nodes of 8 simulated H100s, one CPU node (root)
 	vagrant/cluster up native

@@ -10,6 +10,7 @@ in turn, so that whatever else the machine does meets all of them alike.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -19,9 +20,12 @@ import shutil
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
+
+import slurm_gpu_policy
 
 LATER = "now+1hour"
 LIKE_OURS = ("-b", LATER, "-t", "1", "--gres=gpu:h100:1", "-o", "/dev/null")
@@ -38,13 +42,12 @@ Slurm(begin="now+1hour", time="1", output="/dev/null").sbatch("true")
 """
 LOAD = """
 import json, resource, sys, time
-sys.path.insert(0, sys.argv[2])
 from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.model.snapshot import Part
 slurm = bootstrap.connect(bootstrap.load_policy(sys.argv[1]))
 slurm.read(Part.PARTITIONS)
 times = []
-for _ in range(int(sys.argv[3])):
+for _ in range(int(sys.argv[2])):
     start = time.perf_counter()
     jobs = slurm.read(Part.JOBS).jobs
     times.append(time.perf_counter() - start)
@@ -165,7 +168,7 @@ class Bench:
         for _ in range(3):
             theirs += [timed(squeue, self.folder) for _ in range(3)]
             done = subprocess.run(
-                [sys.executable, "-c", LOAD, str(self.policy), str(Path(__file__).parents[1]), "3"],
+                [sys.executable, "-c", LOAD, str(self.policy), "3"],
                 capture_output=True, text=True, check=True,
             )  # fmt: skip
             found = json.loads(done.stdout)
@@ -237,5 +240,8 @@ def machine(adapter: str) -> dict:
 if __name__ == "__main__":
     if not shutil.which("sbatch"):
         sys.exit("bench: there is no sbatch here; raise the cluster first: make cluster")
+    # Everybody's modules are compiled, as those of a finished installation are.
+    for place in (sysconfig.get_path("purelib"), str(Path(slurm_gpu_policy.__file__).parent)):
+        compileall.compile_dir(place, quiet=2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     main()

@@ -21,6 +21,9 @@ CHOSEN = os.environ.get("SLURM_GPU_POLICY_CONTRACT_BACKENDS") or (
 )
 """Comma list of backends. pyslurm is at home in the chroot, where run_in_chroot chooses it."""
 
+collect_ignore = [] if HAS_PYSLURM else ["test_pyslurm.py"]
+"""Not skipped where pyslurm is not: run_in_chroot runs it where pyslurm is."""
+
 _MARKS = {"fake": (), "commands": pytest.mark.cluster, "pyslurm": pytest.mark.pyslurm}
 _BACKENDS = [pytest.param(name, marks=_MARKS[name]) for name in CHOSEN.split(",")]
 _REAL = [backend for backend in _BACKENDS if backend.values != ("fake",)]

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
 from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.adapters.slurm.commands import CommandSlurm
 from slurm_gpu_policy.errors import JobNotFound, SlurmRefused
 from slurm_gpu_policy.model.job import JobState
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("pyslurm") is None,
-    reason="pyslurm is not installed here (tests/contract/run_in_chroot has it)",
-)
 
 OPTIONS = [
     {"gres": "gpu:h100:2", "cpus-per-task": "3", "mem": "9000"},
