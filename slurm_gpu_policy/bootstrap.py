@@ -78,6 +78,7 @@ def make_submit(
     import os  # noqa: PLC0415
 
     from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.identity import groups_of  # noqa: PLC0415
     from slurm_gpu_policy.services.submit import Submit  # noqa: PLC0415
 
     return Submit(
@@ -86,5 +87,6 @@ def make_submit(
         policy=policy,
         clock=SystemClock(),
         new_token=lambda: os.urandom(10).hex(),
+        groups_of=groups_of,
         on_wait=on_wait,
     )

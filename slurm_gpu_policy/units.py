@@ -14,11 +14,11 @@ MICRO = 1_000_000
 """Micro-units in one unit of the site's currency."""
 
 # Patterns are texts: re compiles and keeps those that are used, and gpu-submit uses few.
-_HUMAN_TIME = r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?"
+_HUMAN_TIME = r"(?:(\d{1,12})d)?(?:(\d{1,12})h)?(?:(\d{1,12})m)?(?:(\d{1,12})s)?"
 _SLURM_TIME = (
-    r"(?:(?P<d>\d+)-(?P<dh>\d+)(?::(?P<dm>\d+)(?::(?P<ds>\d+))?)?"
-    r"|(?P<h>\d+):(?P<hm>\d+):(?P<hs>\d+)"
-    r"|(?P<m>\d+)(?::(?P<s>\d+))?)"
+    r"(?:(?P<d>\d{1,12})-(?P<dh>\d{1,12})(?::(?P<dm>\d{1,12})(?::(?P<ds>\d{1,12}))?)?"
+    r"|(?P<h>\d{1,12}):(?P<hm>\d{1,12}):(?P<hs>\d{1,12})"
+    r"|(?P<m>\d{1,12})(?::(?P<s>\d{1,12}))?)"
 )
 _MEMORY = r"(\d{1,18})(?:([KMGTP])(?:i?B)?)?"
 _MONEY = r"(\d{1,12})(?:\.(\d{1,6}))?"
@@ -101,3 +101,8 @@ def format_money(micros: int) -> str:
     whole, part = divmod(abs(micros), MICRO)
     places = f"{part:06d}".rstrip("0").ljust(2, "0")
     return f"{sign}{whole}.{places}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 job`` or ``2 jobs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

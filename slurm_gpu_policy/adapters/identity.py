@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 
@@ -20,3 +21,18 @@ def current_user() -> str:
     except KeyError as error:
         msg = f"user id {user_id} has no name on this machine, and Slurm needs one"
         raise RequestError(msg) from error
+
+
+def groups_of(user: str) -> tuple[str, ...]:
+    """Return the names of a user's groups; empty where this machine does not know the user."""
+    try:
+        numbers = os.getgrouplist(user, pwd.getpwnam(user).pw_gid)
+    except KeyError:
+        return ()
+    names = []
+    for number in numbers:
+        try:
+            names.append(grp.getgrgid(number).gr_name)
+        except KeyError:  # a group without a name here cannot be in AllowGroups
+            continue
+    return tuple(names)

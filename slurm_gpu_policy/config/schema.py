@@ -73,7 +73,10 @@ class GpuType(_Strict):
     gres_type: GpuTypeName | None = Field(
         default=None, description="Slurm's type name in gres.conf; the key itself if left out."
     )
-    memory: Memory | None = Field(default=None, description="Memory of one GPU, such as `80G`.")
+    memory: Memory | None = Field(
+        default=None,
+        description="Memory of one GPU, such as `80G`; for people, nothing decides by it yet.",
+    )
     price_per_hour: Price | None = Field(
         default=None, description="Price of one GPU for an hour, in `currency`, such as `2.50`."
     )
@@ -192,13 +195,13 @@ class Policy(_Strict):
     )
     enforcement: Literal["observe", "advise", "enforce"] = Field(
         default="observe",
-        description="What happens where a rule of the site is broken: `observe` says so, "
-        "`advise` says so as a warning, `enforce` refuses. What Slurm cannot run is always "
-        "refused.",
+        description="What happens where a limit of the site is exceeded: `observe` notes it, "
+        "`advise` warns, `enforce` refuses. What Slurm cannot run is always refused.",
     )
     on_failure: Literal["open", "closed"] = Field(
         default="open",
-        description="Whether jobs pass when a part of this layer that they need is down.",
+        description="Whether jobs pass when a part of this layer that they need is down. For the "
+        "controller, which is to come: nothing asks for it yet.",
     )
     clusters: dict[Name, Cluster] = Field(
         default_factory=dict,

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+UNLIMITED: Final = 0
+"""A time limit of no limit, as in ``sbatch --time=0``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,8 @@ class Request:
     """
 
     user: str
+    groups: tuple[str, ...] = ()
+    """The user's groups, for partitions open to some only; empty where they are not known."""
     name: str = ""
     command: tuple[str, ...] = ()
     script: str | None = None
@@ -31,6 +37,7 @@ class Request:
     memory_mb: int | None = None
     """Memory per node."""
     time_seconds: int | None = None
+    """Time limit; ``UNLIMITED`` asks for none, ``None`` leaves it to the defaults."""
     account: str | None = None
     partition: str | None = None
     qos: str | None = None
@@ -45,9 +52,16 @@ class Request:
     max_cost_micros: int | None = None
     cpu_fallback: bool = False
     retries: int = 0
-    deadline: int | None = None
     idle_ok_seconds: int | None = None
     options: tuple[tuple[str, str | None], ...] = ()
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether its nodes are to be its own, with all their GPUs (sbatch --exclusive)."""
+        return any(
+            name == "exclusive" and not value
+            for name, value in (*self.options, *self.script_options)
+        )
 
     @property
     def wants_gpus(self) -> bool:

@@ -10,17 +10,23 @@ import re
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.decision import Decision, Reason
-from slurm_gpu_policy.model.tag import read_tag
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.policy.fitting import Need, Route
+from slurm_gpu_policy.policy.limits import (
+    enforces,
+    longest_seconds,
+    site_limits,
+    slurm_limits,
+    sources,
+)
 from slurm_gpu_policy.policy.routing import route
 from slurm_gpu_policy.units import format_duration, format_money
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator
 
-    from slurm_gpu_policy.config.schema import Cluster, Limit, Policy
-    from slurm_gpu_policy.model.account import Association, Qos
+    from slurm_gpu_policy.config.schema import Cluster, Policy
+    from slurm_gpu_policy.model.account import Association
     from slurm_gpu_policy.model.request import Request
     from slurm_gpu_policy.model.snapshot import Snapshot
 
@@ -64,20 +70,37 @@ def decide(request: Request, snapshot: Snapshot, policy: Policy, cluster: Cluste
     if isinstance(tasks, Reason):
         refusals.append(tasks)
         tasks = 1
-    need = Need(request, workload, account, qos, tasks)
+    limiting = tuple(sources(snapshot, association, qos))
+    need = Need(
+        request,
+        workload,
+        account,
+        qos,
+        tasks,
+        at_once=_at_once(request, tasks),
+        default_seconds=workload.default_time or policy.defaults.time,
+        longest_seconds=longest_seconds(request, account, limiting, policy),
+        partition_walls=_partition_walls(snapshot),
+    )
     found = route(need, snapshot, policy, cluster)
     if not isinstance(found, Route):
         return Decision(
             "refuse", (*refusals, *found), account=account, qos=qos, tasks=tasks,
             gpus=_asked_gpus(request), currency=policy.currency,
         )  # fmt: skip
-    refusals.extend(_slurm_limits(need, found, snapshot, association))
-    broken = tuple(_site_limits(need, found, snapshot, policy))
+    limiting = tuple(sources(snapshot, association, qos, found.partition.partition(",")[0]))
+    refusals.extend(slurm_limits(need, found, limiting))
+    broken = tuple(site_limits(need, found, snapshot, policy))
     if policy.enforcement == "enforce":
         refusals.extend(broken)
         broken = ()
-    reasons = (*broken, *found.reasons, *_cost_reasons(found, policy))
     gpu = found.kind
+    reasons = (
+        *broken,
+        *found.reasons,
+        *_time_reasons(need, found),
+        *_cost_reasons(found, policy),
+    )
     return Decision(
         "refuse" if refusals else "admit",
         tuple(refusals) or reasons,
@@ -119,9 +142,11 @@ def _association(
 ) -> Association | Reason | None:
     """Rule A-101: the user's place in the account tree; ``None`` where Slurm asks for none."""
     mine = [item for item in snapshot.associations if item.user == request.user]
+    # A user may have one more for a partition alone; the general one speaks for the account.
+    mine.sort(key=lambda item: bool(item.partition))
     accounts = sorted({item.account for item in mine})
     if not mine:
-        if not _enforces(snapshot, "associations"):
+        if not enforces(snapshot, "associations"):
             return None
         return Reason(
             rules.ACCOUNT,
@@ -147,23 +172,18 @@ def _association(
     return next((item for item in mine if item.is_default), mine[0])
 
 
-def _enforces(snapshot: Snapshot, what: str) -> bool:
-    settings = snapshot.config.settings if snapshot.config else {}
-    enforced = settings.get("AccountingStorageEnforce", "").lower().split(",")
-    # "limits", "qos" and "safe" imply associations (slurm.conf(5)).
-    implied = {"limits", "qos", "safe"} if what == "associations" else set()
-    return what in enforced or "all" in enforced or bool(implied.intersection(enforced))
-
-
 def _qos(
     request: Request, association: Association | None, of_workload: str | None, policy: Policy
 ) -> str | Reason:
     """Rule A-102: the QOS asked for, if allowed; else the first default that is."""
-    allowed = association.qos if association else frozenset()
+    # sacctmgr keeps QOS names in lower case, and sbatch accepts any.
+    allowed = {name.lower(): name for name in (association.qos if association else ())}
     if request.qos:
-        if association is None or request.qos in allowed:
+        if association is None:
             return request.qos
-        names = ", ".join(sorted(allowed))
+        if request.qos.lower() in allowed:
+            return allowed[request.qos.lower()]
+        names = ", ".join(sorted(allowed.values()))
         return Reason(
             rules.QOS,
             f"account {association.account} does not let you use QOS {request.qos}",
@@ -172,8 +192,8 @@ def _qos(
             remedy=f"use one of: {names}" if names else "leave --qos out",
         )
     for choice in (of_workload, policy.defaults.qos):
-        if choice and choice in allowed:
-            return choice
+        if choice and choice.lower() in allowed:
+            return allowed[choice.lower()]
     return association.default_qos if association else ""
 
 
@@ -181,19 +201,22 @@ def _array_tasks(request: Request, snapshot: Snapshot) -> int | Reason:
     """Rule A-110: how many tasks an ``--array`` has."""
     if not request.array:
         return 1
-    count, largest = 0, 0
-    for part in request.array.partition("%")[0].split(","):
-        match = re.fullmatch(_ARRAY_PART, part.strip(), re.ASCII)
-        if match is None or int(match[3] or 1) == 0 or int(match[2] or match[1]) < int(match[1]):
-            return Reason(
-                rules.ARRAY,
-                f"--array={request.array} is not a list of task numbers",
-                value=request.array,
-                remedy="write it as 0-9, 1,3,5 or 0-99%4",
-            )
-        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
-        count += (last - first) // step + 1
-        largest = max(largest, last)
+    ranges, _, at_once = request.array.partition("%")
+    parts = [re.fullmatch(_ARRAY_PART, part.strip(), re.ASCII) for part in ranges.split(",")]
+    tasks = [
+        range(int(part[1]), int(part[2] or part[1]) + 1, int(part[3] or 1) or 1)
+        for part in parts
+        if part
+    ]
+    steps_are_right = all(part and int(part[3] or 1) for part in parts)
+    if not steps_are_right or not all(tasks) or ("%" in request.array and not at_once.isdecimal()):
+        return Reason(
+            rules.ARRAY,
+            f"--array={request.array} is not a list of task numbers",
+            value=request.array,
+            remedy="write it as 0-9, 1,3,5 or 0-99%4",
+        )
+    largest = max(task[-1] for task in tasks)
     settings = snapshot.config.settings if snapshot.config else {}
     size = settings.get("MaxArraySize", "")
     limit = int(size) if size.isdigit() else _DEFAULT_MAX_ARRAY_SIZE
@@ -205,137 +228,31 @@ def _array_tasks(request: Request, snapshot: Snapshot) -> int | Reason:
             limit=str(limit - 1),
             remedy=f"number the tasks up to {limit - 1}, or split the array",
         )
-    return count
+    return len(tasks[0]) if len(tasks) == 1 else len(set().union(*tasks))
 
 
-def _slurm_limits(
-    need: Need, found: Route, snapshot: Snapshot, association: Association | None
-) -> Iterator[Reason]:
-    """Rules A-107, A-109: limits of QOS and association that no waiting can overcome.
+def _at_once(request: Request, tasks: int) -> int:
+    """Return how many tasks of an array may run at the same time (``0-99%4``: 4)."""
+    most = (request.array or "").partition("%")[2]
+    return min(tasks, int(most)) if most.isdecimal() and int(most) else tasks
 
-    Slurm itself would let such a job wait for ever (unless the QOS has DenyOnLimit).
-    """
-    if not _enforces(snapshot, "limits"):
+
+def _partition_walls(snapshot: Snapshot) -> dict[str, int]:
+    """Return the MaxWall that a partition's own QOS puts on it, by partition."""
+    if not enforces(snapshot, "limits"):
+        return {}
+    walls = {item.name: item.max_wall_seconds for item in snapshot.qos}
+    return {
+        item.name: wall for item in snapshot.partitions if (wall := walls.get(item.qos)) is not None
+    }
+
+
+def _time_reasons(need: Need, found: Route) -> Iterator[Reason]:
+    """Rule R-305: say which time limit a request without one got."""
+    if need.request.time_seconds is not None or found.time_seconds is None:
         return
-    qos = next((item for item in snapshot.qos if item.name == need.qos), None)
-    for owner, source in ((f"QOS {need.qos}", qos), (f"account {need.account}", association)):
-        if source is None:
-            continue
-        if (
-            source.max_wall_seconds is not None
-            and need.request.time_seconds is not None
-            and need.request.time_seconds > source.max_wall_seconds
-        ):
-            limit = format_duration(source.max_wall_seconds)
-            yield Reason(
-                rules.TIME,
-                f"the time limit {format_duration(need.request.time_seconds)} is longer than "
-                f"{owner} allows",
-                value=format_duration(need.request.time_seconds),
-                limit=limit,
-                remedy=f"ask for at most --time={limit}",
-            )
-        most = _most_gpus(source, found)
-        if most is not None and found.gpus > most:
-            yield Reason(
-                rules.SLURM_LIMIT,
-                f"{owner} never lets one job have {found.gpus} GPUs",
-                value=str(found.gpus),
-                limit=str(most),
-                remedy=f"ask for at most {most} GPUs" if most else "use another QOS or account",
-            )
-
-
-def _most_gpus(source: Association | Qos, found: Route) -> int | None:
-    """Return the smallest GPU limit of any kind that bounds a single job."""
-    keys = ["gres/gpu"]
-    if found.kind and found.kind.gres_type:
-        keys.append(f"gres/gpu:{found.kind.gres_type}")
-    of_qos = ("max_tres_per_user", "max_tres_per_account")
-    tables: list[Mapping[str, int]] = [
-        source.max_tres_per_job,
-        source.grp_tres,
-        *(getattr(source, name, {}) for name in of_qos),
-    ]
-    return min((table[key] for table in tables for key in keys if key in table), default=None)
-
-
-def _site_limits(need: Need, found: Route, snapshot: Snapshot, policy: Policy) -> Iterator[Reason]:
-    """Rules L-201 to L-203: the limits of the policy file for user, account and workload."""
-    request, limits = need.request, policy.limits
-    own = limits.users.get(request.user)
-    users = {request.user}
-    scopes: list[tuple[str, Limit | None, Iterable[int]]] = [
-        (f"user {request.user}", own or limits.everyone, _held(snapshot, users=users)),
-        (
-            f"account {need.account}",
-            limits.accounts.get(need.account),
-            _held(snapshot, accounts={need.account}),
-        ),
-        (
-            f"workload class {request.workload}",
-            limits.workloads.get(request.workload),
-            _held(snapshot, users=users, workload=request.workload),
-        ),
-    ]
-    for owner, limit, held in scopes:
-        if limit is None:
-            continue
-        if limit.gpus_per_job is not None and found.gpus > limit.gpus_per_job:
-            yield Reason(
-                rules.LIMIT_GPUS_PER_JOB,
-                f"a job of {owner} may have {limit.gpus_per_job} GPUs at most, not {found.gpus}",
-                value=str(found.gpus),
-                limit=str(limit.gpus_per_job),
-                remedy=f"ask for at most {limit.gpus_per_job} GPUs",
-            )
-        if limit.gpus is not None:
-            yield from _gpus_at_once(owner, limit.gpus, sum(held), found.gpus)
-        time = request.time_seconds or found.time_seconds
-        if limit.time is not None and time is not None and time > limit.time:
-            yield Reason(
-                rules.LIMIT_TIME,
-                f"a job of {owner} may run {format_duration(limit.time)} at most, "
-                f"not {format_duration(time)}",
-                value=format_duration(time),
-                limit=format_duration(limit.time),
-                remedy=f"ask for at most --time={format_duration(limit.time)}",
-            )
-
-
-def _held(
-    snapshot: Snapshot,
-    *,
-    users: set[str] | None = None,
-    accounts: set[str] | None = None,
-    workload: str | None = None,
-) -> Iterator[int]:
-    """Yield the GPUs of each job that holds some now and belongs to the scope."""
-    for job in snapshot.jobs:
-        if not job.gpus or not job.state.is_active:
-            continue
-        if users is not None and job.user not in users:
-            continue
-        if accounts is not None and job.account not in accounts:
-            continue
-        if workload is None or read_tag(job.comment).get("workload") == workload:
-            yield job.gpus
-
-
-def _gpus_at_once(owner: str, limit: int, held: int, asked: int) -> Iterator[Reason]:
-    """Rule L-202."""
-    if held + asked <= limit:
-        return
-    free = max(limit - held, 0)
-    yield Reason(
-        rules.LIMIT_GPUS,
-        f"{owner} holds {held} GPUs now; with {asked} more it would be over its {limit}",
-        value=str(held + asked),
-        limit=str(limit),
-        remedy=f"ask for at most {free} GPUs now, or wait until jobs of {owner} end"
-        if free
-        else f"wait until jobs of {owner} end",
-    )
+    time = format_duration(found.time_seconds)
+    yield Reason(rules.ROUTE_TIME, f"without --time it gets {time}", value=time)
 
 
 def _cost_reasons(found: Route, policy: Policy) -> Iterator[Reason]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.decision import Reason
+from slurm_gpu_policy.model.request import UNLIMITED
 from slurm_gpu_policy.policy import rules
-from slurm_gpu_policy.units import format_duration
+from slurm_gpu_policy.units import counted, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from slurm_gpu_policy.config.schema import Workload
     from slurm_gpu_policy.model.cluster import Node, Partition
@@ -27,6 +28,14 @@ class Need:
     account: str
     qos: str
     tasks: int
+    at_once: int = 1
+    """Array tasks that may run at the same time."""
+    default_seconds: int | None = None
+    """Time limit of a request without one, before the partition's default."""
+    longest_seconds: int | None = None
+    """What a default time is cut to, for limits other than the partition's."""
+    partition_walls: Mapping[str, int] = field(default_factory=dict)
+    """MaxWall of partitions' own QOS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +71,13 @@ def fit_partition(
     if shape is None:
         return _too_many_gpus(request, kind, partition, usable, everywhere)
     nodes, gpus = shape
-    if partition.max_nodes is not None and nodes > partition.max_nodes:
-        return Reason(
-            rules.SIZE,
-            f"the job needs {nodes} nodes and partition {partition.name} gives "
-            f"at most {partition.max_nodes} to one job",
-            value=str(nodes),
-            limit=str(partition.max_nodes),
-            remedy="ask for fewer GPUs or another partition",
-        )
+    too_many = _too_many_tasks(request, nodes, roomy, partition) or _too_many_nodes(
+        nodes, partition
+    )
+    if too_many:
+        return too_many
+    if request.is_exclusive:  # Slurm gives such a job all GPUs of its nodes (sbatch(1))
+        gpus = sum(sorted((count for _, count in roomy), reverse=True)[:nodes])
     time = _time(need, partition)
     if isinstance(time, Reason):
         return time
@@ -92,6 +99,9 @@ def _closed_to(need: Need, partition: Partition) -> Reason | None:
         limit = ", ".join(sorted(partition.allow_qos))
     elif need.qos in partition.deny_qos:
         problem, value = f"does not take QOS {need.qos}", need.qos
+    elif _outside_groups(need.request, partition):
+        problem, value = "is not open to your groups", ", ".join(need.request.groups)
+        limit = ", ".join(sorted(partition.allow_groups))
     if not problem:
         return None
     return Reason(
@@ -101,6 +111,13 @@ def _closed_to(need: Need, partition: Partition) -> Reason | None:
         limit=limit or None,
         remedy="choose another partition, account or QOS",
     )
+
+
+def _outside_groups(request: Request, partition: Partition) -> bool:
+    """Whether AllowGroups keeps this user out; root and unknown groups are left to Slurm."""
+    if not partition.allow_groups or not request.groups or request.user == "root":
+        return False
+    return partition.allow_groups.isdisjoint(request.groups)
 
 
 def _has_room(request: Request, node: Node) -> bool:
@@ -122,6 +139,42 @@ def _too_large_for_a_node(
         value=f"{request.cpus_per_task or 1} CPUs, {request.memory_mb or 0} MiB",
         limit=f"{cpus} CPUs, {memory} MiB",
         remedy=f"ask for at most {cpus} CPUs a task and {memory} MiB a node",
+    )
+
+
+def _too_many_nodes(nodes: int, partition: Partition) -> Reason | None:
+    """Rule A-105 for the partition's MaxNodes."""
+    if partition.max_nodes is None or nodes <= partition.max_nodes:
+        return None
+    return Reason(
+        rules.SIZE,
+        f"the job needs {nodes} nodes and partition {partition.name} gives "
+        f"at most {partition.max_nodes} to one job",
+        value=str(nodes),
+        limit=str(partition.max_nodes),
+        remedy="ask for fewer GPUs or another partition",
+    )
+
+
+def _too_many_tasks(
+    request: Request, nodes: int, roomy: Sequence[tuple[Node, int]], partition: Partition
+) -> Reason | None:
+    """Rule A-105 for all tasks together; Slurm would let a job that cannot fit wait for ever."""
+    if request.ntasks is None:
+        return None
+    asked = request.ntasks * (request.cpus_per_task or 1)
+    # Without GPUs or a number of nodes, Slurm spreads tasks over as many as it takes.
+    count = nodes if request.nodes or request.wants_gpus else len(roomy)
+    have = sum(sorted((node.cpus for node, _ in roomy), reverse=True)[:count])
+    if asked <= have:
+        return None
+    return Reason(
+        rules.SIZE,
+        f"{request.ntasks} tasks need {asked} CPUs and the largest {counted(count, 'node')} of "
+        f"partition {partition.name} have {have}",
+        value=f"{asked} CPUs",
+        limit=f"{have} CPUs",
+        remedy="ask for fewer tasks or CPUs a task, or for more nodes",
     )
 
 
@@ -160,13 +213,20 @@ def _too_many_gpus(
 ) -> Reason:
     """Rule A-105: the size can never fit; or A-104: only once nodes that are down come back."""
     name = kind.name if kind else "CPU"
-    asked = (
-        f"{request.gpus_per_node} GPUs on each of {request.nodes or 1} nodes"
-        if request.gpus_per_node
-        else f"{request.gpus} GPUs" + (f" on {request.nodes} nodes" if request.nodes else "")
-        if kind
-        else f"{request.nodes or 1} nodes"
-    )
+    nodes = counted(request.nodes or 1, "node")
+    asked = nodes
+    if kind and request.gpus_per_node:
+        asked = f"{counted(request.gpus_per_node, 'GPU')} on each of {nodes}"
+    elif kind:
+        asked = counted(request.gpus or 0, "GPU") + (f" on {nodes}" if request.nodes else "")
+    if kind and request.gpus and request.nodes and request.gpus < request.nodes:
+        return Reason(
+            rules.SIZE,
+            f"{counted(request.gpus, 'GPU')} cannot be on {request.nodes} nodes",
+            value=str(request.gpus),
+            limit=f"at least {request.nodes} GPUs on {request.nodes} nodes",
+            remedy=f"ask for {request.nodes} GPUs or more, or for {counted(request.gpus, 'node')}",
+        )
     here = [(n, count) for n, count in everywhere if partition.name in n.partitions]
     if _shape(request, [count for _, count in here], kind) is not None:
         down = [node.name for node, _ in here if not node.usable]
@@ -175,6 +235,15 @@ def _too_many_gpus(
             f"{asked} of {name} fit only with nodes that are not up now: {', '.join(down[:4])}",
             value=asked,
             remedy="wait until the operators bring them back, or ask for less",
+        )
+    if kind and not usable:
+        elsewhere = ", ".join(sorted({p for node, _ in everywhere for p in node.partitions}))
+        return Reason(
+            rules.PARTITION,
+            f"partition {partition.name} has no {name} GPUs",
+            value=partition.name,
+            limit=elsewhere,
+            remedy=f"use a partition that has: {elsewhere}",
         )
     most = max((count for _, count in usable), default=0)
     total = sum(count for _, count in usable)
@@ -195,18 +264,25 @@ def _too_many_gpus(
 
 
 def _time(need: Need, partition: Partition) -> int | Reason | None:
-    """Rules A-107, R-305: the time limit, the user's own or the default within the partition's."""
+    """Rules A-107, R-305: the time limit asked for, or a default within every limit."""
     asked, longest = need.request.time_seconds, partition.max_time_seconds
     if asked is None:
-        default = need.workload.default_time or partition.default_time_seconds or longest
-        return min(default, longest) if default and longest else default
-    if longest is not None and asked > longest:
+        walls = (longest, need.longest_seconds, need.partition_walls.get(partition.name))
+        most = min((wall for wall in walls if wall is not None), default=None)
+        default = need.default_seconds or partition.default_time_seconds or most
+        return whole_minutes(min(default, most) if default and most else default)
+    if longest is not None and (asked > longest or asked == UNLIMITED):
+        words = "unlimited" if asked == UNLIMITED else format_duration(asked)
         return Reason(
             rules.TIME,
-            f"the time limit {format_duration(asked)} is longer than partition "
-            f"{partition.name} allows",
-            value=format_duration(asked),
+            f"the time limit {words} is longer than partition {partition.name} allows",
+            value=words,
             limit=format_duration(longest),
             remedy=f"ask for at most --time={format_duration(longest)}",
         )
-    return asked
+    return whole_minutes(asked or None)
+
+
+def whole_minutes(seconds: int | None) -> int | None:
+    """Return a time limit as Slurm keeps it: in minutes, rounded up."""
+    return None if seconds is None else -(-seconds // 60) * 60

@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from slurm_gpu_policy.config.schema import Policy
-
 HOUR_SECONDS = 3600
-
-
-def price_micros(policy: Policy, gpu_type: str) -> int | None:
-    """Return the price of one GPU-hour in micro-units; ``None`` where the site has set none."""
-    entry = policy.gpu_types.get(gpu_type)
-    return entry.price_per_hour if entry is not None else None
 
 
 def cost_micros(price: int, gpus: int, seconds: int, tasks: int = 1) -> int:

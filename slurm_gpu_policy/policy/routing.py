@@ -60,28 +60,44 @@ def _fit(need: Need, kind: Kind, snapshot: Snapshot, policy: Policy) -> Route | 
     order = _partition_order(need, kind.partitions, [n for n, _ in usable], snapshot, policy)
     if isinstance(order, Reason):
         return order
-    failure: Reason | None = None
-    routes: list[Route] = []
-    for partition in order:
-        here = [(node, count) for node, count in usable if partition.name in node.partitions]
-        found = fit_partition(need, kind, partition, here, kind.nodes)
-        if isinstance(found, Route):
-            routes.append(found)
-            if not need.request.partition:
-                break
-        elif failure is None:
-            failure = found
-    if not routes:
-        return failure or Reason(
-            rules.PARTITION,
-            f"no partition has usable nodes with {kind.name} GPUs",
-            value=need.request.partition,
-        )
-    merged = replace(routes[0], partition=",".join(item.partition for item in routes))
+    merged = _try_partitions(need, kind, order, usable, kind.nodes)
+    if isinstance(merged, Reason):
+        return merged
     if kind.price_micros is None or merged.time_seconds is None:
         return merged
     cost = cost_micros(kind.price_micros, merged.gpus, merged.time_seconds, need.tasks)
     return replace(merged, cost_micros=cost)
+
+
+def _try_partitions(
+    need: Need,
+    kind: Kind | None,
+    order: Sequence[Partition],
+    usable: Sequence[tuple[Node, int]],
+    everywhere: Sequence[tuple[Node, int]],
+) -> Route | Reason:
+    """Return the first partition that fits; or all that do, of those the user named."""
+    failures: list[Reason] = []
+    routes: list[Route] = []
+    for partition in order:
+        here = [(node, count) for node, count in usable if partition.name in node.partitions]
+        found = fit_partition(need, kind, partition, here, everywhere)
+        if isinstance(found, Reason):
+            failures.append(found)
+            continue
+        routes.append(found)
+        if not need.request.partition:
+            break
+    if not routes:
+        what = f"usable nodes with {kind.name} GPUs" if kind else "usable nodes"
+        nowhere = Reason(rules.PARTITION, f"no partition has {what}", value=need.request.partition)
+        return failures[0] if failures else nowhere
+    left_out = [replace(item, message=f"left out: {item.message}") for item in failures]
+    return replace(
+        routes[0],
+        partition=",".join(item.partition for item in routes),
+        reasons=tuple(left_out) if need.request.partition else (),
+    )
 
 
 def _state(node: Node) -> str:
@@ -153,9 +169,10 @@ def _cheapest(need: Need, fits: Sequence[Route], cap_micros: int, currency: str)
             value=f"{format_money(cost)} {currency}",
             limit=cap,
         )
-        return replace(best, reasons=(reason,))
+        return replace(best, reasons=(reason, *best.reasons))
     price = kind.price_micros if kind else None
     seconds = affordable_seconds(price or 0, best.gpus, cap_micros, need.tasks) or 0
+    seconds -= seconds % 60  # Slurm rounds time limits up to minutes
     return Reason(
         rules.COST_CAP,
         f"the job would cost up to {format_money(cost)} {currency} on the cheapest GPUs that fit, "
@@ -164,7 +181,7 @@ def _cheapest(need: Need, fits: Sequence[Route], cap_micros: int, currency: str)
         limit=cap,
         remedy=f"ask for at most --time={format_duration(seconds)} on {kind.name if kind else ''}, "
         "or for fewer GPUs"
-        if seconds >= 60  # noqa: PLR2004 - Slurm counts time limits in minutes
+        if seconds
         else "ask for fewer GPUs or allow more",
     )
 
@@ -182,7 +199,7 @@ def _with_preference_reason(need: Need, chosen: Route, failures: Sequence[Reason
     reason = Reason(
         rules.ROUTE_PREFERENCE, f"{name} in partition {chosen.partition}: {why}", value=name
     )
-    return replace(chosen, reasons=(reason,))
+    return replace(chosen, reasons=(reason, *chosen.reasons))
 
 
 def _fall_back(
@@ -206,14 +223,16 @@ def _fall_back(
     if not isinstance(found, Route):
         return (*failures, *found)
     largest = max(
-        (node.cpus for node in snapshot.nodes if found.partition in node.partitions), default=1
+        (node.cpus for node in snapshot.nodes if found.partition.split(",")[0] in node.partitions),
+        default=1,
     )
-    cpus = min(gpus * fallback.cpus_per_gpu, largest)
+    tasks = need.request.ntasks or 1
+    cpus = max(min(gpus * fallback.cpus_per_gpu, largest) // tasks, 1)
     why = "; ".join(item.message for item in failures)
     reason = Reason(
         rules.ROUTE_CPU_FALLBACK,
-        f"runs on {cpus} CPUs instead of {gpus} GPUs, as --fallback cpu allows: {why}",
-        value=f"{cpus} CPUs",
+        f"runs on {cpus * tasks} CPUs instead of {gpus} GPUs, as --fallback cpu allows: {why}",
+        value=f"{cpus * tasks} CPUs",
     )
     return replace(found, cpus=cpus, reasons=(reason,))
 
@@ -229,15 +248,9 @@ def _without_gpus(
     if not need.request.partition:
         with_gpus = {name for node, _ in usable if node.gpus for name in node.partitions}
         order = sorted(order, key=lambda partition: partition.name in with_gpus)
-    failures: list[Reason] = []
     everywhere = [(node, 0) for node in snapshot.nodes]
-    for partition in order:
-        here = [(node, 0) for node, _ in usable if partition.name in node.partitions]
-        found = fit_partition(need, None, partition, here, everywhere)
-        if isinstance(found, Route):
-            reason = Reason(
-                rules.ROUTE_CPU, f"no GPU is asked for: partition {partition.name}", value="0"
-            )
-            return replace(found, reasons=(reason,))
-        failures.append(found)
-    return tuple(failures[:1]) or (Reason(rules.PARTITION, "no partition has usable nodes"),)
+    found = _try_partitions(need, None, order, usable, everywhere)
+    if isinstance(found, Reason):
+        return (found,)
+    reason = Reason(rules.ROUTE_CPU, f"no GPU is asked for: partition {found.partition}", value="0")
+    return replace(found, reasons=(reason, *found.reasons))

@@ -6,6 +6,7 @@ A reason that no table here knows is shown as Slurm gives it. Nothing here chang
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -235,18 +236,39 @@ def places(job: Job, jobs: Iterable[Job]) -> tuple[Place, ...]:
     first and older ids first among equals; the waiting rest of an array counts as one. A held
     job stands in no line.
     """
-    if not job.state.is_pending or job.priority == 0:
-        return ()
-    line = [other for other in jobs if other.state.is_pending and other.priority > 0]
-    found = []
-    for partition in job.partitions:
-        here = [other for other in line if partition in other.partitions]
-        before = sum(
-            (-other.priority, other.job_id) < (-job.priority, job.job_id) for other in here
+    return places_of((job,), jobs).get(job.display_id, ())
+
+
+def places_of(wanted: Iterable[Job], jobs: Iterable[Job]) -> dict[str, tuple[Place, ...]]:
+    """Return the :func:`places` of several jobs by ``display_id``, in one pass over *jobs*.
+
+    A job that stands in no line has no entry.
+    """
+    standing = [job for job in wanted if job.state.is_pending and job.priority > 0]
+    lines: dict[str, list[tuple[int, int]]] = {
+        partition: [] for job in standing for partition in job.partitions
+    }
+    if not lines:
+        return {}
+    for job in jobs:
+        if job.priority > 0 and job.state.is_pending:
+            for partition in job.partitions:
+                if partition in lines:
+                    lines[partition].append((-job.priority, job.job_id))
+    for line in lines.values():
+        line.sort()
+    among = {partition: {job_id for _, job_id in line} for partition, line in lines.items()}
+    return {
+        job.display_id: tuple(
+            Place(
+                partition,
+                bisect_left(lines[partition], (-job.priority, job.job_id)) + 1,
+                len(lines[partition]) + (job.job_id not in among[partition]),
+            )
+            for partition in job.partitions
         )
-        among = any(other.job_id == job.job_id for other in here)
-        found.append(Place(partition, before + 1, len(here) + (not among)))
-    return tuple(found)
+        for job in standing
+    }
 
 
 def dependency_words(text: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.policy.ending import ending_words
 from slurm_gpu_policy.policy.waiting import NO_WORDS, needs_limits, places, waiting_words
 from slurm_gpu_policy.services.ports import AccountPort, ReadPort
+from slurm_gpu_policy.services.selecting import holds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.policy.waiting import Place, Words
 
 _ID = re.compile(r"(\d+)(?:_(\d+)|_\[[0-9,:%-]+\]|\+(\d+))?", re.ASCII)
-_RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
 _LARGEST_ID = 2**32 - 3
 """Slurm numbers jobs in 32 bits and uses the topmost two values as marks."""
 
@@ -103,19 +103,7 @@ def _chosen(found: Sequence[Job], asked: str) -> tuple[Job, ...]:
     if exact or "_" not in asked or "[" in asked:
         return exact
     task = int(asked.partition("_")[2])
-    return tuple(job for job in found if job.state.is_pending and _holds(job.array_task, task))
-
-
-def _holds(tasks: str, number: int) -> bool:
-    """Whether a task list such as ``1,4-9:2%3`` has the task *number*."""
-    for part in tasks.partition("%")[0].split(","):
-        match = _RANGE.fullmatch(part.strip("[] "))
-        if match is None:
-            continue
-        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
-        if first <= number <= last and (number - first) % max(step, 1) == 0:
-            return True
-    return False
+    return tuple(job for job in found if job.state.is_pending and holds(job.array_task, task))
 
 
 def _spokesman(jobs: Sequence[Job]) -> Job:

@@ -28,8 +28,10 @@ class ReadPort(Protocol):
     def read(self, *parts: Part, user: str | None = None, fresh: bool = False) -> Snapshot:
         """Return the *parts* asked for, read at the same moment as far as Slurm allows.
 
-        *user* narrows ``Part.ASSOCIATIONS`` to that user's own ones (cheap on a large site);
-        the other parts are always whole. Associations and QOS, which come from Slurm's slow
+        *user* narrows ``Part.ASSOCIATIONS`` to that user's own ones, and to the rows (``user``
+        empty) of the accounts they are in and of all accounts above, up to the root: whatever
+        limits them is there. A user without an account has none of these. (Cheap on a large
+        site.) The other parts are always whole. Associations and QOS, which come from Slurm's slow
         database, may be some minutes old unless *fresh*.
         """
         ...
@@ -57,9 +59,12 @@ class ReadPort(Protocol):
         """
         ...
 
-    def allocations(self) -> Mapping[JobId, tuple[NodeAllocation, ...]]:
+    def allocations(
+        self, job_ids: Sequence[str] = ()
+    ) -> Mapping[JobId, tuple[NodeAllocation, ...]]:
         """Return what every job that holds nodes holds on each of them, in one call.
 
+        *job_ids* (as for :meth:`jobs`) narrows it to these; a few are cheap on a large site.
         One entry per node and GPU type, as in :attr:`JobDetail.allocations`; a job on nodes
         without GPUs has entries without indexes. Jobs that hold nothing are left out.
         """
@@ -106,6 +111,7 @@ class SubmitPort(Protocol):
     def find(self, token: str) -> tuple[JobId, ...]:
         """Return the caller's jobs whose comment carries *token*, oldest first, in any state.
 
+        For root: everybody's, because root submits for others (``Submission.submit_as``).
         More than one means that a call which seemed lost did take effect after all.
         """
         ...

@@ -81,8 +81,8 @@ def read_queue(slurm: ReadPort, wanted: Wanted) -> QueueView:
     snapshot = slurm.read(Part.JOBS, Part.NODES)
     jobs = sorted((job for job in snapshot.jobs if wanted.lets_pass(job)), key=_order)
     held: Mapping[JobId, tuple[NodeAllocation, ...]] = {}
-    if any(job.state.is_active for job in jobs):
-        held = slurm.allocations()
+    if active := [str(job.job_id) for job in jobs if job.state.is_active]:
+        held = slurm.allocations(() if wanted == Wanted() else active)
     entries = tuple(
         Entry(
             job,

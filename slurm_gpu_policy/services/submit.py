@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from slurm_gpu_policy.errors import Refused, SlurmTimeout, SlurmUnavailable
+from slurm_gpu_policy.errors import (
+    PolicyLayerError,
+    Refused,
+    RequestError,
+    SlurmRefused,
+    SlurmTimeout,
+    SlurmUnavailable,
+)
 from slurm_gpu_policy.model.snapshot import TO_DECIDE, Part
 from slurm_gpu_policy.policy.admission import decide, needs_jobs
+from slurm_gpu_policy.services.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,15 +30,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FIRST_DELAY_SECONDS = 0.5
-_LONGEST_DELAY_SECONDS = 10.0
-
 
 class Submit:
     """The use case of ``gpu-submit``.
 
-    ``new_token`` returns a text that no other submission has; ``on_wait`` is told, in words,
-    each time Slurm is away and a retry follows.
+    ``new_token`` returns a text that no other submission has; ``groups_of`` a user's groups
+    (asked only where a partition is open to some alone); ``on_wait`` is told, in words, each
+    time Slurm is away and a retry follows.
     """
 
     def __init__(  # noqa: PLR0913 - the whole world of the use case, by name
@@ -41,6 +47,7 @@ class Submit:
         policy: Policy,
         clock: Clock,
         new_token: Callable[[], str],
+        groups_of: Callable[[str], tuple[str, ...]] = lambda _: (),
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._slurm = slurm
@@ -48,6 +55,7 @@ class Submit:
         self._policy = policy
         self._clock = clock
         self._new_token = new_token
+        self._groups_of = groups_of
         self._on_wait = on_wait
 
     def expand(self, request: Request) -> Request:
@@ -94,6 +102,8 @@ class Submit:
         policy = self._policy
         name = snapshot.config.name if snapshot.config else ""
         cluster = policy.clusters.get(name, policy.cluster_defaults)
+        if any(partition.allow_groups for partition in snapshot.partitions):
+            request = replace(request, groups=self._groups_of(request.user))
         return decide(request, snapshot, policy, cluster)
 
     def prepare(self, request: Request, decision: Decision) -> Submission:
@@ -118,7 +128,26 @@ class Submit:
             SlurmUnavailable: Slurm stayed away; no job was queued.
             SlurmTimeout: Slurm stayed away after a call whose fate is unknown.
         """
-        lost = False
+        return self._submit(submission, lost=False)
+
+    def submit_many(self, submissions: Sequence[Submission]) -> tuple[JobId | Exception, ...]:
+        """Queue many jobs, each exactly once; the i-th answer is the i-th job's id or error."""
+        for submission in submissions:
+            _refuse_interactive(submission)
+        answers = list(self._slurm.submit_many(submissions))
+        for place, answer in enumerate(answers):
+            if not isinstance(answer, SlurmUnavailable):
+                continue
+            try:
+                lost = isinstance(answer, SlurmTimeout)
+                answers[place] = self._submit(submissions[place], lost=lost)
+            except PolicyLayerError as error:
+                answers[place] = error
+        return tuple(answers)
+
+    def _submit(self, submission: Submission, *, lost: bool) -> JobId:
+        """Submit until there is one job; *lost* says that a call of unknown fate went before."""
+        _refuse_interactive(submission)
 
         def attempt() -> JobId:
             nonlocal lost
@@ -128,6 +157,11 @@ class Submit:
                 job_id = self._slurm.submit(submission)
             except SlurmTimeout:
                 lost = True
+                raise
+            except SlurmRefused:
+                # The job of the lost call may be what now stands in the way (MaxSubmitJobs).
+                if lost and (found := self._slurm.find(submission.token)):
+                    return self._keep_one(found)
                 raise
             if lost:  # the lost call may have taken effect meanwhile
                 return self._keep_one(self._slurm.find(submission.token) or (job_id,))
@@ -145,25 +179,6 @@ class Submit:
             )
             raise SlurmTimeout(msg) from error
 
-    def submit_many(self, submissions: Sequence[Submission]) -> tuple[JobId | Exception, ...]:
-        """Queue many jobs, each exactly once; the i-th answer is the i-th job's id or error."""
-        answers = list(self._slurm.submit_many(submissions))
-        for place, answer in enumerate(answers):
-            if isinstance(answer, SlurmUnavailable):
-                lost = isinstance(answer, SlurmTimeout)
-                answers[place] = self._try_again(submissions[place], lost=lost)
-        return tuple(answers)
-
-    def _try_again(self, submission: Submission, *, lost: bool) -> JobId | Exception:
-        try:
-            if lost:
-                found = self._patiently(lambda: self._slurm.find(submission.token))
-                if found:
-                    return self._keep_one(found)
-            return self.submit(submission)
-        except Exception as error:  # noqa: BLE001 - every job of a batch has an answer of its own
-            return error
-
     def _keep_one(self, job_ids: Sequence[JobId]) -> JobId:
         """Cancel all but the oldest of the jobs that one submission made."""
         for extra in job_ids[1:]:
@@ -172,18 +187,16 @@ class Submit:
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Return ``call()``, again and again with growing delay while Slurm is away."""
-        deadline = self._clock.monotonic() + self._policy.slurm.retry_for
-        delay = _FIRST_DELAY_SECONDS
-        while True:
-            try:
-                return call()
-            except SlurmUnavailable as error:
-                left = deadline - self._clock.monotonic()
-                if left <= 0:
-                    raise
-                self._on_wait(f"{error}; trying again for {left:.0f} s")
-            self._clock.sleep(min(delay, left))
-            delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
+        return patiently(call, self._clock, self._policy.slurm.retry_for, self._on_wait)
+
+
+def _refuse_interactive(submission: Submission) -> None:
+    if submission.interactive:
+        msg = (
+            "an interactive job runs in your terminal and cannot be queued: "
+            "choose another --template, or run it by itself"
+        )
+        raise RequestError(msg)
 
 
 def _with_defaults(request: Request, defaults: Defaults) -> Request:

@@ -60,6 +60,9 @@ def exit_code(error: PolicyLayerError) -> int:
 def run_app(command: click.Command, program: str, args: Sequence[str] | None = None) -> int:
     """Run a click command (*args*: ``sys.argv`` without the program) and return its exit code."""
     arguments = sys.argv[1:] if args is None else list(args)
+    # Closed by the caller (`>&-`): what is said goes nowhere, and is no reason to fail.
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
     # A name that the terminal's encoding cannot show is no reason to fail.
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):
@@ -76,6 +79,10 @@ def run_app(command: click.Command, program: str, args: Sequence[str] | None = N
         _close_quietly(sys.stdout)
         complain(program, str(error))
         return SLURM_REFUSED
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - while the program runs
 
 
 def _invoke(command: click.Command, program: str, arguments: list[str]) -> int:

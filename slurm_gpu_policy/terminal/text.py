@@ -64,11 +64,6 @@ def ranges(numbers: Sequence[int]) -> str:
     return ",".join("-".join(map(str, part)) for part in parts)
 
 
-def counted(number: int, noun: str) -> str:
-    """Return ``1 job`` or ``2 jobs``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def print_json(value: object) -> None:
     """Write *value* to standard output as JSON, in ASCII; a list with one item a line."""
     import json  # noqa: PLC0415 - 10 ms that only --json pays

@@ -3,45 +3,58 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.policy.waiting import reason_words
+from slurm_gpu_policy.services.selecting import is_range
 from slurm_gpu_policy.services.watch import exit_code, watch
+from slurm_gpu_policy.terminal.following import Follower, tail
 from slurm_gpu_policy.terminal.text import ranges, safe, when
 from slurm_gpu_policy.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import RenderableType
 
     from slurm_gpu_policy.model.job import Job, NodeAllocation
-    from slurm_gpu_policy.services.ports import SlurmPort
+    from slurm_gpu_policy.services.ports import Clock, SlurmPort
     from slurm_gpu_policy.services.watch import Sight
 
-_TAIL_LINES = 10
-_TAIL_BYTES = 16 * 1024
+_MOST_ROWS = 20
+"""Jobs that the table shows one by one; an array may have thousands of tasks."""
 
 
-def stay(slurm: SlurmPort, job_ids: Sequence[str], *, show: bool, follow: bool = False) -> int:
+def stay(
+    slurm: SlurmPort,
+    job_ids: Sequence[str],
+    *,
+    show: bool,
+    follow: bool = False,
+    prose_to_stderr: bool = False,
+) -> int:
     """Wait for the end of jobs, showing them if *show*, and return their exit code.
 
+    With *prose_to_stderr* all that is shown goes to standard error: a program reads the other.
     Ctrl-C leaves the jobs alone and says how to come back before it passes on.
     """
     clock = SystemClock()
-    sights = watch(slurm, clock, job_ids)
+    stream = sys.stderr if prose_to_stderr else sys.stdout
     try:
         if not show:
-            for _ in sights:
+            for _ in watch(slurm, clock, job_ids):
                 pass
-        elif sys.stdout.isatty():
-            _live(sights, follow=follow)
+        elif stream.isatty():
+            _live(watch(slurm, clock, job_ids, outputs=follow), stream, follow=follow)
         else:
-            _lines(sights)
+            follower = Follower(job_ids, lambda line: click.echo(line, file=stream))
+            between = _Between(clock, follower.look) if follow else clock
+            sights = watch(slurm, between, job_ids, outputs=follow)
+            _lines(sights, stream, follower)
         return exit_code(slurm, clock, job_ids)
     except KeyboardInterrupt:
         ids = " ".join(job_ids)
@@ -53,6 +66,23 @@ def stay(slurm: SlurmPort, job_ids: Sequence[str], *, show: bool, follow: bool =
             err=True,
         )
         raise
+
+
+class _Between:
+    """A clock whose waiting is used: every second of it *look* is called."""
+
+    def __init__(self, clock: Clock, look: Callable[[], object]) -> None:
+        self._clock = clock
+        self._look = look
+        self.now = clock.now
+        self.monotonic = clock.monotonic
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, looking meanwhile."""
+        while seconds > 0:
+            self._clock.sleep(min(1.0, seconds))
+            seconds -= 1.0
+            self._look()
 
 
 def job_words(job: Job, sight: Sight) -> str:
@@ -85,7 +115,7 @@ def _places_held(held: Sequence[NodeAllocation]) -> str:
     )
 
 
-def _lines(sights: Iterator[Sight]) -> None:
+def _lines(sights: Iterator[Sight], stream: TextIO, follower: Follower) -> None:
     """Print a line whenever a job has news: a terminal is not needed, a log stays readable."""
     told: dict[str, str] = {}
     trouble = ""
@@ -93,22 +123,31 @@ def _lines(sights: Iterator[Sight]) -> None:
         if sight.trouble and sight.trouble != trouble:
             click.echo(f"Slurm does not answer: {safe(sight.trouble)}", err=True)
         trouble = sight.trouble
+        follower.note(sight)
         for job in sight.jobs:
-            words = job_words(job, sight)
             news = f"{job.state.value} {job.reason} {sight.places.get(job.display_id)}"
-            if told.get(job.display_id) != news:
-                told[job.display_id] = news
-                click.echo(safe(f"job {job.display_id}: {words}"))
+            # The rest of an array shrinks with each start, and the starts are told already.
+            name = f"{job.array_job_id}_[]" if is_range(job.array_task) else job.display_id
+            if told.get(name) != news:
+                told[name] = news
+                if job.state.is_over:  # its last words before its end
+                    follower.finish(job.display_id)
+                click.echo(safe(f"job {job.display_id}: {job_words(job, sight)}"), file=stream)
         for job_id in sight.gone:
             if told.get(job_id) != "gone":
                 told[job_id] = "gone"
-                click.echo(safe(f"job {job_id}: ended; ask gpu-policy explain {job_id}"))
+                click.echo(safe(f"job {job_id}: {_GONE.format(job_id)}"), file=stream)
+        follower.look()
 
 
-def _live(sights: Iterator[Sight], *, follow: bool) -> None:
-    from rich.live import Live  # noqa: PLC0415 - 50 ms, for terminals only
+_GONE = "not in Slurm's memory: it ended a while ago, or never was; ask: gpu-policy explain {}"
 
-    with Live(refresh_per_second=4) as live:
+
+def _live(sights: Iterator[Sight], stream: TextIO, *, follow: bool) -> None:
+    from rich.console import Console  # noqa: PLC0415 - 50 ms, for terminals only
+    from rich.live import Live  # noqa: PLC0415
+
+    with Live(console=Console(file=stream), refresh_per_second=4) as live:
         for sight in sights:
             live.update(_picture(sight, follow=follow))
 
@@ -121,29 +160,32 @@ def _picture(sight: Sight, *, follow: bool) -> RenderableType:
     table = Table(box=None, pad_edge=False)
     for title in ("job", "name", "GPUs", "state"):
         table.add_column(title)
-    for job in sight.jobs:
+    shown, rest = _shown(sight.jobs)
+    for job in shown:
         gpus = f"{job.gpus} x {job.gpu_type}" if job.gpu_type else str(job.gpus or "-")
         cells = (job.display_id, job.name, gpus, job_words(job, sight))
         table.add_row(*(Text(safe(cell)) for cell in cells))
     parts: list[RenderableType] = [table]
+    if rest:
+        parts.append(Text(rest))
+    parts += [Text(safe(f"{job_id}  {_GONE.format(job_id)}")) for job_id in sight.gone]
     if sight.trouble:
         parts.append(Text(f"Slurm does not answer: {safe(sight.trouble)}", style="yellow"))
     if follow:
-        for job in sight.jobs:
+        for job in shown:
             lines = tail(sight.outputs.get(job.display_id, ""))
             parts += [Text(f"{job.display_id}| {safe(line)}", style="dim") for line in lines]
     return Group(*parts)
 
 
-def tail(path: str) -> list[str]:
-    """Return the last lines of a job's output; empty while it cannot be read from here."""
-    if not path:
-        return []
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a path of Slurm's, not ours to reshape
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL_BYTES))
-            data = file.read()
-    except OSError:
-        return []
-    return data.decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
+def _shown(jobs: Sequence[Job]) -> tuple[Sequence[Job], str]:
+    """Return the jobs that have a row, and words for the others: ``and 31 more: 31 completed``.
+
+    Where there are too many, those that hold nodes come first, then those that wait.
+    """
+    if len(jobs) <= _MOST_ROWS:
+        return jobs, ""
+    ranked = sorted(jobs, key=lambda job: (not job.state.is_active, job.state.is_over))
+    states = [job.state.value.lower().replace("_", " ") for job in ranked[_MOST_ROWS:]]
+    words = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    return ranked[:_MOST_ROWS], f"and {len(states)} more: {words}"

@@ -55,10 +55,20 @@ def test_associations_are_the_account_tree_with_its_shares(cluster):
     assert by_place["nlp-pretrain", "u1"].default_qos == "normal"
 
 
-def test_associations_of_one_user_are_only_theirs(cluster):
+def test_associations_of_one_user_are_theirs_and_the_accounts_above_them(cluster):
     found = cluster.slurm.read(Part.ASSOCIATIONS, user="u1").associations
-    assert {one.account for one in found} == {"nlp-pretrain", "nlp-finetune", "vision"}
-    assert {one.user for one in found} == {"u1"}
+    mine = {one.account for one in found if one.user}
+    assert mine == {"nlp-pretrain", "nlp-finetune", "vision"}
+    assert {one.user for one in found} == {"u1", ""}
+    above = {one.account: one.parent for one in found if not one.user}
+    assert above == {
+        "nlp-pretrain": "nlp",
+        "nlp-finetune": "nlp",
+        "vision": "root",
+        "nlp": "root",
+        "root": "",
+    }
+    assert len(found) == len(mine) + len(above)
     assert [one.account for one in found if one.is_default] == ["nlp-pretrain"]
 
 
@@ -130,6 +140,7 @@ def test_a_job_on_two_nodes_has_indexes_on_each(cluster):
     assert sorted(held.node for held in allocations) == ["gpu01", "gpu02"]
     assert all(len(held.gpu_indexes) == 1 for held in allocations)
     assert cluster.slurm.allocations()[job_id] == allocations
+    assert cluster.slurm.allocations([str(job_id)]) == {job_id: allocations}
 
 
 def test_a_job_without_gpus_holds_a_node_and_no_index(cluster):
@@ -192,6 +203,21 @@ def test_started_tasks_have_numbers_of_their_own(cluster):
     (first,) = cluster.slurm.jobs([f"{job_id}_0"])
     assert first.array_task == "0"
     assert cluster.slurm.job(f"{job_id}_0").job.job_id == first.job_id
+
+
+def test_what_some_jobs_hold_can_be_asked_for_alone(cluster):
+    first, second = (cluster.submit(gres="gpu:h100:1") for _ in range(2))
+    array = cluster.submit(gres="gpu:h100:1", array="0-1")
+    held = {cluster.running(one).job_id for one in (first, second)}
+    cluster.wait(array, lambda job: job.state is JobState.RUNNING)
+    assert set(cluster.slurm.allocations([str(first)])) == {first}
+    assert set(cluster.slurm.allocations([str(first), "66000000", str(second)])) == held
+    assert cluster.slurm.allocations(["66000000"]) == {}
+    tasks = {task.display_id: task.job_id for task in cluster.slurm.jobs([str(array)])}
+    assert set(cluster.slurm.allocations([f"{array}_0"])) == {tasks[f"{array}_0"]}
+    assert set(cluster.slurm.allocations([str(array)])) == set(tasks.values())
+    many = [str(number) for number in range(66000000, 66000100)]
+    assert set(cluster.slurm.allocations([*many, str(second)])) == {second}
 
 
 def test_jobs_slurm_does_not_know_are_left_out(cluster):

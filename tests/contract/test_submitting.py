@@ -62,6 +62,7 @@ def test_a_token_finds_the_callers_job_whatever_its_state(cluster):
 
     assert cluster.as_user("u1", find) == (job_id,)
     assert cluster.as_user("u2", find) == ()
+    assert find(cluster.slurm) == (job_id,)  # root, who submitted it for u1
     cluster.slurm.cancel(str(job_id))
     cluster.over(job_id)
     assert cluster.as_user("u1", find) == (job_id,)
@@ -98,6 +99,12 @@ def test_a_job_that_fits_would_start(cluster):
     start = cluster.slurm.would_start(cluster.submission(partition="cpu"))
     assert isinstance(start, int)
     assert start > 1_700_000_000
+
+
+def test_a_time_of_day_means_the_users_own_time_zone(real_cluster, monkeypatch):
+    monkeypatch.setenv("TZ", "Pacific/Honolulu")
+    submission = real_cluster.submission(partition="cpu", begin="16:00")
+    assert real_cluster.slurm.would_start(submission) % 86400 == 2 * 3600  # ten hours behind UTC
 
 
 def test_a_job_slurm_would_refuse_would_not_start(cluster):

@@ -24,6 +24,11 @@ def indexes(text: str) -> list[int]:
     return found
 
 
+def jobs_of(user) -> set[str]:
+    """Every job of a user that Slurm still knows, ended ones too."""
+    return set(user.run("squeue", "-h", "--me", "--states=all", "-o", "%A").stdout.split())
+
+
 def explain(user, job: str) -> dict:
     document = json.loads(user.run("gpu-policy", "explain", "--json", job).stdout)
     return document[0] if isinstance(document, list) else document
@@ -114,10 +119,12 @@ def test_a_two_node_torchrun_job_starts_one_launcher_a_node_with_one_rendezvous(
     ranks = [(u1.home / f"rank-{rank}").read_text().split() for rank in (0, 1)]
     assert [words[0] for words in ranks] == ["0", "1"]
     assert ranks[0][1:] == ranks[1][1:]
-    text = " ".join(ranks[0])
-    assert "--nnodes" in text
-    assert "4" in text
-    assert text.endswith("train.py --lr 0.1")
+    arguments = dict(word.lstrip("-").split("=", 1) for word in ranks[0][1:-3])
+    assert (arguments["nnodes"], arguments["nproc-per-node"]) == ("2", "4")
+    host, port = arguments["rdzv-endpoint"].split(":")
+    assert host in {"gpu01", "gpu02"}
+    assert 1024 < int(port) < 65536
+    assert ranks[0][-3:] == ["train.py", "--lr", "0.1"]
 
 
 def test_json_has_the_documented_form(u1):
@@ -133,8 +140,9 @@ def test_json_has_the_documented_form(u1):
 
 
 def test_dry_run_prints_a_script_that_sbatch_takes_and_submits_nothing(u1):
-    before = squeue("1", "%i")
+    before = jobs_of(u1)
     done = u1.run("gpu-submit", "--dry-run", "--gpus", "h100:3", "-t", "2", "--", "echo", "a  b")
+    assert jobs_of(u1) == before
     assert done.stdout.startswith("#!/bin/bash\n")
     assert done.stderr == ""
     sbatch = u1.run("sbatch", "--parsable", "-o", "/dev/null", input=done.stdout)
@@ -144,7 +152,6 @@ def test_dry_run_prints_a_script_that_sbatch_takes_and_submits_nothing(u1):
         ["scontrol", "show", "job", job], capture_output=True, text=True, check=True
     )
     assert "gres/gpu:h100=3" in shown.stdout
-    assert squeue("1", "%i") == before
 
 
 @pytest.mark.parametrize(
@@ -195,14 +202,14 @@ def test_many_jobs_come_from_one_file_and_a_wrong_line_submits_none(u1):
     assert [squeue(job, "%j") for job in ids] == ["first", "true", "sleep"]
     assert {squeue(job, "%l") for job in ids} == {"3:00"}
     path.write_text("true\n--gpus 99 -- true\n")
-    before = squeue(ids[-1], "%i")
+    before = jobs_of(u1)
     done = u1.run("gpu-submit", "--parsable", "--jobs", str(path), check=False)
     assert (done.returncode, done.stdout) == (3, "")
     path.write_text("true\n--bogus -- true\n")
     done = u1.run("gpu-submit", "--parsable", "--jobs", str(path), check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "line 2" in done.stderr
-    assert before == ids[-1]
+    assert jobs_of(u1) == before
 
 
 def test_watching_without_a_terminal_prints_lines_until_the_end(u1):

@@ -17,7 +17,6 @@ from tests.e2e.conftest import ROOT
 pytestmark = [pytest.mark.cluster, pytest.mark.root]
 
 SUBMITTERS = 200
-AT_ONCE = 40
 AWAY_SECONDS = 3
 
 
@@ -68,7 +67,7 @@ def scratch(cluster):
 
 
 def submit_while(u1, scratch: Scratch, prefix: str, stops: list[float], *options: str):
-    """Submit SUBMITTERS jobs, AT_ONCE at a time; stop the controller at each of *stops*.
+    """Start SUBMITTERS gpu-submit at once; stop the controller at each of *stops* (seconds).
 
     Returns the exit code of each, by the name of its job.
     """
@@ -79,7 +78,7 @@ def submit_while(u1, scratch: Scratch, prefix: str, stops: list[float], *options
     began = time.monotonic()
     back_at: float | None = None
     while waiting or running or back_at is not None:
-        while waiting and len(running) < AT_ONCE:
+        while waiting:
             name = waiting.pop()
             running[name] = u1.start(
                 *("gpu-submit", "--parsable", "--gpus", "1", "-t", "1", "-H", "-J", name),

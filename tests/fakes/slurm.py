@@ -167,9 +167,7 @@ class FakeSlurm:
                 if job.state.is_pending and not job.is_held
             )
         if {Part.ASSOCIATIONS, Part.SHARES} & set(parts):
-            found["associations"] = tuple(
-                one for one in self.associations if user in {None, one.user}
-            )
+            found["associations"] = self._associations_of(user)
         for part, name in (
             (Part.PARTITIONS, "partitions"),
             (Part.QOS, "qos"),
@@ -179,6 +177,19 @@ class FakeSlurm:
             if part in parts:
                 found[name] = getattr(self, name)
         return Snapshot(time=self.clock.now(), **found)
+
+    def _associations_of(self, user):
+        """Return everything, or a user's own rows and those of the accounts above them."""
+        if user is None:
+            return self.associations
+        accounts = {one.account: one for one in self.associations if not one.user}
+        mine = [one for one in self.associations if one.user == user]
+        above = set()
+        for name in {one.account for one in mine}:
+            while name in accounts and name not in above:
+                above.add(name)
+                name = accounts[name].parent  # noqa: PLW2901 - one step up the tree
+        return (*mine, *(one for name, one in accounts.items() if name in above))
 
     def read_ahead(self, *parts, user=None):
         """Do nothing, as a reader may."""
@@ -216,12 +227,13 @@ class FakeSlurm:
             excluded_nodes=job.excluded,
         )
 
-    def allocations(self):
-        self._begin("allocations")
+    def allocations(self, job_ids=()):
+        self._begin("allocations", *job_ids)
+        wanted = {id(job) for text in job_ids for job in self._named(text, missing_ok=True)}
         return {
             JobId(job.job_id): self._held(job)
             for job in self.records.values()
-            if job.state.is_active
+            if job.state.is_active and (not job_ids or id(job) in wanted)
         }
 
     def estimated_starts(self, job_ids):
@@ -283,7 +295,7 @@ class FakeSlurm:
                 {
                     JobId(job.array_id or job.job_id)
                     for job in (*self.records.values(), *self._past)
-                    if job.user == self.user and token in job.comment
+                    if self.user in {job.user, "root"} and token in job.comment
                 }
             )
         )

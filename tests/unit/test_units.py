@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from slurm_gpu_policy.errors import RequestError
 from slurm_gpu_policy.units import (
+    counted,
     format_duration,
     format_money,
     parse_duration,
@@ -27,7 +28,10 @@ def test_durations_are_read_as_sbatch_does_and_as_people_write_them(text, second
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "4 h", "h", "1:2:3:4", "1-", "٣", "4H", "9" * 30])
+NOT_DURATIONS = ["", "0", "-1", "4 h", "h", "1:2:3:4", "1-", "٣", "4H", "9" * 30, "9" * 5000]
+
+
+@pytest.mark.parametrize("text", [*NOT_DURATIONS, "9" * 5000 + "h"])
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(RequestError):
         parse_duration(text)
@@ -61,3 +65,7 @@ def test_money_survives_being_printed_to_the_last_micro_unit(micros):
 def test_what_is_no_money_is_refused(text):
     with pytest.raises(RequestError):
         parse_money(text)
+
+
+def test_counts_know_their_plural():
+    assert [counted(n, "job") for n in (0, 1, 2)] == ["0 jobs", "1 job", "2 jobs"]

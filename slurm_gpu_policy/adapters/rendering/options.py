@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slurm_gpu_policy.adapters.rendering.sbatch_grammar import GPU_FORMS, family
+from slurm_gpu_policy.adapters.rendering.sbatch_grammar import GPU_FORMS, PER_GPU, family
 from slurm_gpu_policy.errors import RequestError
+from slurm_gpu_policy.model.request import UNLIMITED
 from slurm_gpu_policy.model.tag import write_tag
 from slurm_gpu_policy.units import format_duration, parse_duration, parse_memory
 
@@ -55,6 +56,9 @@ def sbatch_options(
     """
     script = dict(request.script_options)
     passed = _unique(request.options)
+    taken = request.wants_gpus and not decision.gpus
+    if taken:  # to CPUs: what was asked for each GPU means nothing there, and Slurm refuses it
+        passed = {name: value for name, value in passed.items() if name not in {*PER_GPU, "nodes"}}
     wanted: dict[str, str | None] = {}
 
     def ask(name: str, value: str | int | None) -> None:
@@ -69,7 +73,12 @@ def sbatch_options(
     needed = dict(extra)
     evenly = bool(request.gpus_per_node) or "ntasks-per-node" in needed
     gpus = _gpu_options(request, decision, passed, script, evenly=evenly)
-    if request.nodes or decision.nodes > 1 or "gres" in gpus or "gpus-per-node" in gpus:
+    if (
+        (request.nodes and not taken)
+        or decision.nodes > 1
+        or "gres" in gpus
+        or "gpus-per-node" in gpus
+    ):
         # A count per node is a count only with the number of nodes.
         ask("nodes", passed.get("nodes") or _nodes(request, decision))
     ask("ntasks", request.ntasks)
@@ -77,7 +86,8 @@ def sbatch_options(
     wanted.update(gpus)
     _ask_memory(request, passed, script, wanted)
     seconds = decision.time_seconds or request.time_seconds
-    ask("time", format_duration(seconds) if seconds else None)
+    unlimited = "UNLIMITED" if request.time_seconds == UNLIMITED else None
+    ask("time", format_duration(seconds) if seconds else unlimited)
     ask("array", request.array)
     ask("constraint", _constraint(decision, passed.get("constraint") or script.get("constraint")))
     wanted |= needed
@@ -88,19 +98,25 @@ def sbatch_options(
         _comment(request, token, template, passed.get("comment") or script.get("comment")),
     )
     _refuse_pairs(wanted)
-    taken = request.wants_gpus and not decision.gpus
     return _beside_script(wanted, script, gpus_taken=taken)
 
 
 def _unique(options: Iterable[Option]) -> dict[str, str | None]:
-    """Return *options* without repetitions; the last one counts, as with sbatch."""
+    """Return *options* without repetitions; the last one counts, as with sbatch.
+
+    Raises:
+        RequestError: an empty value, or two options that exclude each other.
+    """
     found: dict[str, str | None] = {}
     for name, value in options:
         if value == "":
             msg = f"--{name} has an empty value: leave it out"
             raise RequestError(msg)
-        for other in family(name) & found.keys() if name not in GPU_FORMS else {name}:
-            found.pop(other, None)
+        for other in (family(name) & found.keys()) - {name}:
+            if name not in GPU_FORMS:
+                msg = f"--{other} and --{name} exclude each other: give one of them"
+                raise RequestError(msg)
+        found.pop(name, None)
         found[name] = value
     return found
 
@@ -202,8 +218,11 @@ def _ask_requeue(
     request: Request, script: Mapping[str, str | None], wanted: dict[str, str | None]
 ) -> None:
     """A job that may be tried again must be one that Slurm may requeue, and keep its output."""
-    if not request.retries or "no-requeue" in wanted:
+    if not request.retries:
         return
+    if "no-requeue" in wanted:
+        msg = "--retries and --no-requeue exclude each other: give one of them"
+        raise RequestError(msg)
     wanted.setdefault("requeue", None)
     if "open-mode" not in script:
         wanted.setdefault("open-mode", "append")
@@ -229,8 +248,6 @@ def _comment(request: Request, token: str, template: str, own: str | None) -> st
         facts["retries"] = str(request.retries)
     if request.idle_ok_seconds is not None:
         facts["idle_ok"] = str(request.idle_ok_seconds)
-    if request.deadline is not None:
-        facts["deadline"] = str(request.deadline)
     if request.max_cost_micros is not None:
         facts["max_cost"] = str(request.max_cost_micros)
     # A word of the user's own (a workload class has any name) must not break the mark.
@@ -257,7 +274,7 @@ def _beside_script(
         for name, value in wanted.items()
         if not (name in script and _same(name, value, script[name]))
     )
-    replaced: set[str] = set()
+    replaced = {"wait"} & script.keys()  # gpu-submit waits, if anybody does
     for name, _ in options:
         if name not in GPU_FORMS:
             replaced |= (family(name) & script.keys()) - {name}
@@ -265,6 +282,8 @@ def _beside_script(
         replaced |= {
             name for name, value in script.items() if asks_gpus(name, value) and name not in asks
         }
+    if gpus_taken:
+        replaced |= PER_GPU & script.keys()
     if "gres" in replaced and "gres" in wanted:
         replaced.discard("gres")  # ours, of the same name, follows it and wins
     return Asked(options, frozenset(replaced))

@@ -93,6 +93,9 @@ NAMES = LONG | frozenset(ALIASES)
 GPU_FORMS = ("gres", "gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket")
 """The ways to ask for GPUs."""
 
+PER_GPU = frozenset({"cpus-per-gpu", "mem-per-gpu", "gpu-bind", "gpu-freq", "ntasks-per-gpu"})
+"""Options that are refused, or mean nothing, where no GPU is asked for."""
+
 FAMILIES: tuple[frozenset[str], ...] = (
     frozenset(GPU_FORMS),
     frozenset({"mem", "mem-per-cpu", "mem-per-gpu"}),

@@ -7,10 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.adapters.slurm.run import (
+    CODE_LOST,
     READ_SECONDS,
     Answer,
     Call,
     Late,
+    planning_environment,
     reading_environment,
     run,
     run_all,
@@ -43,6 +45,8 @@ _ARGUMENT_CHARS = 100_000
 """Of the 128 KiB Linux allows one argument (MAX_ARG_STRLEN)."""
 _AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
 """Programs that run together where there are many calls to make."""
+_FEW = 16
+"""Jobs that are asked for one by one; for more the whole queue is read."""
 _FOUND_SINCE = "now-1days"
 """How far back :meth:`CommandSlurm.find` looks in the accounting."""
 
@@ -113,24 +117,32 @@ class CommandSlurm:
         answer = self._ask("scontrol", "-d", "show", "job", str(job.job_id), job_id=job_id)
         return parse_detail.detail(answer.stdout, job, texts[number])
 
-    def allocations(self) -> Mapping[JobId, tuple[NodeAllocation, ...]]:
+    def allocations(
+        self, job_ids: Sequence[str] = ()
+    ) -> Mapping[JobId, tuple[NodeAllocation, ...]]:
         """See :meth:`slurm_gpu_policy.services.ports.ReadPort.allocations`."""
         from slurm_gpu_policy.adapters.slurm import parse_detail, parse_jobs  # noqa: PLC0415
 
         mark = parse_jobs.draw_mark()
         reader = parse_jobs.JobReader(mark)
         states = "RUNNING,SUSPENDED,COMPLETING,CONFIGURING,STOPPED,RESIZING,SIGNALING,STAGE_OUT"
-        squeue = ("squeue", "-h", "-a", "-t", states, "-O", parse_jobs.squeue_format(mark))
+        squeue = ["squeue", "-h", "-a", "-t", states, "-O", parse_jobs.squeue_format(mark)]
+        scontrol: tuple[str, ...] = ("scontrol", "-a", "-d", "show", "job")
+        records = [scontrol]
+        if 0 < len(job_ids) <= _FEW:  # scontrol takes one id; all jobs of a large site take longer
+            squeue += ["-j", ",".join(job_ids)]
+            records = [(*scontrol, one) for one in job_ids]
         env = reading_environment()
-        calls = [
-            Call(squeue, env=env, sink=reader.feed),
-            Call(("scontrol", "-a", "-d", "show", "job"), env=env),
-        ]
+        calls = [Call(squeue, env=env, sink=reader.feed)]
+        calls += [Call(argv, env=env) for argv in records]
         answers = run_all(calls, timeout=self._read_seconds)
         for answer in answers:
-            if answer.code != 0:
+            if answer.code != 0 and not (job_ids and UNKNOWN_JOB in answer.stderr + answer.stdout):
                 raise error_in(answer)
-        return parse_detail.held(answers[1].stdout, reader.close())
+        jobs = reader.close()
+        if job_ids:
+            jobs = tuple(job for job in jobs if not _names(job).isdisjoint(job_ids))
+        return parse_detail.held("\n".join(answer.stdout for answer in answers[1:]), jobs)
 
     def estimated_starts(self, job_ids: Sequence[str]) -> Mapping[JobId, int]:
         """See :meth:`slurm_gpu_policy.services.ports.ReadPort.estimated_starts`."""
@@ -191,22 +203,28 @@ class CommandSlurm:
         """See :meth:`slurm_gpu_policy.services.ports.SubmitPort.submit_many`."""
         from slurm_gpu_policy.adapters.slurm import submission as form  # noqa: PLC0415
 
-        def calls() -> Iterator[Call]:
-            for one in submissions:
-                yield Call(form.sbatch_argv(one), stdin=form.script_bytes(one))
+        results: dict[int, JobId | Exception] = {}
+        places: list[int] = []  # of the submissions that can be said in sbatch's words
 
-        results: list[JobId | Exception] = [
-            SlurmError("not submitted: an earlier submission ended the whole call")
-        ] * len(submissions)
+        def calls() -> Iterator[Call]:
+            for place, one in enumerate(submissions):
+                try:
+                    call = Call(form.sbatch_argv(one), stdin=form.script_bytes(one))
+                except SlurmError as error:
+                    results[place] = error
+                else:
+                    places.append(place)
+                    yield call
+
         running = run_each(calls(), at_once=_AT_ONCE, timeout=self._submit_seconds)
         try:
             for number, answer in running:
-                results[number] = answer if isinstance(answer, Late) else _result(answer)
-        except SlurmError as error:
-            return tuple(error if isinstance(one, SlurmError) else one for one in results)
+                results[places[number]] = (
+                    answer if isinstance(answer, SlurmError) else _result(answer)
+                )
         finally:
             running.close()
-        return tuple(results)
+        return tuple(results[place] for place in range(len(submissions)))
 
     def allocate(self, submission: Submission, timeout_seconds: int | None = None) -> JobId:
         """See :meth:`slurm_gpu_policy.services.ports.SubmitPort.allocate`."""
@@ -225,7 +243,9 @@ class CommandSlurm:
             self._withdraw(submission.token)
             raise
         job_id = form.allocated_id(answer.stderr)
-        if answer.code != 0 or job_id is None:
+        # salloc says on standard error that it was granted; without a code that must do.
+        granted = answer.code == 0 or (answer.code == CODE_LOST and form.GRANTED in answer.stderr)
+        if job_id is None or not granted:
             raise error_in(answer)
         return job_id
 
@@ -238,7 +258,9 @@ class CommandSlurm:
 
     def find(self, token: str) -> tuple[JobId, ...]:
         """See :meth:`slurm_gpu_policy.services.ports.SubmitPort.find`."""
-        mine = [job for job in self._squeue("--me")[0] if token in job.comment]
+        # root submits for others (`submit_as`), and those jobs are not root's own.
+        whose = () if os.geteuid() == 0 else ("--me",)
+        mine = [job for job in self._squeue(*whose)[0] if token in job.comment]
         ids = {job.array_job_id or job.het_job_id or job.job_id for job in mine}
         return tuple(sorted(ids)) or self._find_ended(token)
 
@@ -260,7 +282,7 @@ class CommandSlurm:
             form.sbatch_argv(submission, test_only=True),
             stdin=form.script_bytes(submission),
             timeout=self._read_seconds,
-            env=reading_environment(),
+            env=planning_environment(),
         )
         return form.planned_start(answer)
 
@@ -318,7 +340,7 @@ class CommandSlurm:
         running = run_each(calls, at_once=_AT_ONCE, timeout=self._submit_seconds)
         try:
             for number, answer in running:
-                if isinstance(answer, Late):
+                if isinstance(answer, SlurmError):
                     raise answer
                 refused.update(steering.refusals(answer, chunks[number][1]))
         finally:
@@ -364,6 +386,12 @@ def _result(answer: Answer) -> JobId | Exception:
         return form.submitted_id(answer)
     except SlurmError as error:
         return error
+
+
+def _names(job: Job) -> frozenset[str]:
+    """Return the ids that a job goes by, with its array's or het job's."""
+    whole = job.array_job_id or job.het_job_id or job.job_id
+    return frozenset((str(job.job_id), job.display_id, str(whole)))
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[str]:

@@ -62,7 +62,8 @@ class Report:
     """What was found. An empty text for a trouble means that there is none.
 
     ``versions`` has each program's release, ``""`` where it is missing. ``pyslurm`` is its
-    release and the Slurm it was built for, or why it cannot be used. ``clock_skew_seconds`` is
+    release and the Slurm it was built for, or why it cannot be used; ``pyslurm_trouble`` is the
+    latter where it is installed and the policy file lets it be used. ``clock_skew_seconds`` is
     how far slurmctld's clock is ahead of this machine's, where that could be told.
     """
 
@@ -74,6 +75,7 @@ class Report:
     database_trouble: str
     cluster: str = ""
     release: str = ""
+    pyslurm_trouble: str = ""
     settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     user: str = ""
     admin_level: str = ""
@@ -89,8 +91,14 @@ class Report:
 def diagnose(slurm: ReadPort, adapter: str, why: str, user: str, now: int) -> Report:
     """Look at everything and raise nothing: what is broken is what the report is for.
 
-    *adapter* and *why* come from ``select_slurm``; *user* is the caller, *now* Unix seconds.
+    *adapter* is the description of *slurm*, which was asked for first: that is what loads
+    pyslurm. *why* comes from ``select_slurm``; *user* is the caller, *now* Unix seconds.
     """
+    from slurm_gpu_policy.adapters.slurm.pyslurm_adapter import PyslurmSlurm  # noqa: PLC0415
+
+    pyslurm_trouble = slurm.why_not if isinstance(slurm, PyslurmSlurm) else ""
+    if pyslurm_trouble and adapter:
+        why = f"the commands, because {pyslurm_trouble}"
     settings: Mapping[str, str] = {}
     cluster = release = controller_trouble = ""
     try:
@@ -106,7 +114,8 @@ def diagnose(slurm: ReadPort, adapter: str, why: str, user: str, now: int) -> Re
         adapter=adapter,
         why=why,
         versions=MappingProxyType(_versions()),
-        pyslurm=_pyslurm(),
+        pyslurm=pyslurm_trouble or _pyslurm(),
+        pyslurm_trouble=pyslurm_trouble,
         controller_trouble=controller_trouble,
         database_trouble=database_trouble,
         cluster=cluster,

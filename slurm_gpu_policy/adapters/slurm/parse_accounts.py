@@ -94,15 +94,29 @@ def _rows(text: str, table: Table) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def associations(text: str) -> dict[str, list[Association]]:
-    """Read ``sacctmgr -nP show assoc`` in the form of :data:`ASSOCIATION_FIELDS`, by cluster.
+def associations(text: str, cluster: str) -> list[Association]:
+    """Read *cluster*'s rows of ``sacctmgr -nP show assoc`` (:data:`ASSOCIATION_FIELDS`).
 
     One database may serve several clusters, and sacctmgr has no word for "this one".
     """
-    by_cluster: dict[str, list[Association]] = {}
-    for row in _rows(text, ASSOCIATION_FIELDS):
-        by_cluster.setdefault(row.pop("cluster"), []).append(Association(**row))
-    return by_cluster
+    here = cluster.lower()  # as the database keeps it
+    return [
+        Association(**row)
+        for row in _rows(text, ASSOCIATION_FIELDS)
+        if row.pop("cluster").lower() == here
+    ]
+
+
+def above(found: Iterable[Association], tree: Iterable[Association]) -> list[Association]:
+    """Return from *tree* the accounts that *found* are in, and those above, up to the root."""
+    accounts = {one.account: one for one in tree if not one.user}
+    wanted: dict[str, Association] = {}
+    for one in found:
+        name = one.account
+        while name in accounts and name not in wanted:
+            wanted[name] = accounts[name]
+            name = accounts[name].parent
+    return list(wanted.values())
 
 
 DEFAULT_FIELDS: Table = (("user", "user", str), ("defaultaccount", "account", str))

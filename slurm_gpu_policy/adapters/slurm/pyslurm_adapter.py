@@ -71,6 +71,11 @@ class PyslurmSlurm(CommandSlurm):
         self._why_not = ""
 
     @property
+    def why_not(self) -> str:
+        """Why the library cannot be used; ``""`` if it can, or was not looked at yet."""
+        return self._why_not
+
+    @property
     def description(self) -> str:
         """Such as ``pyslurm 25.11.2 and commands of Slurm 26.05.5``."""
         library = self._load_library(calls=_WORTH_IT)
@@ -79,11 +84,13 @@ class PyslurmSlurm(CommandSlurm):
 
     # --- reading ---------------------------------------------------------------------------
 
-    def allocations(self) -> Mapping[JobId, tuple[NodeAllocation, ...]]:
+    def allocations(
+        self, job_ids: Sequence[str] = ()
+    ) -> Mapping[JobId, tuple[NodeAllocation, ...]]:
         """See :meth:`slurm_gpu_policy.services.ports.ReadPort.allocations`."""
         library = self._load_library()
-        if library is None:
-            return super().allocations()
+        if library is None or job_ids:  # the library cannot load some jobs only
+            return super().allocations(job_ids)
         found = {}
         for number, job in self._call(library.Jobs.load).items():
             if job_state(job.state).is_active and (layout := job.get_resource_layout_per_node()):
@@ -252,9 +259,10 @@ class PyslurmSlurm(CommandSlurm):
         """Import pyslurm and return why it cannot be used, ``""`` if it can."""
         try:
             import pyslurm  # noqa: PLC0415 - only where it is installed and chosen
-        except ImportError as error:
+
+            built_for = tuple(pyslurm.slurm_api_version()[:2])
+        except (ImportError, AttributeError) as error:  # AttributeError: a release before 22.05
             return f"pyslurm cannot be imported: {error}"
-        built_for = tuple(pyslurm.slurm_api_version()[:2])
         if built_for != release:
             mine, theirs = (f"{major}.{minor:02d}" for major, minor in (built_for, release))
             return f"pyslurm {pyslurm.__version__} was built for Slurm {mine}, and this is {theirs}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slurm_gpu_policy.adapters.slurm.run import Answer, Call, Started, reading_environment, run
+from slurm_gpu_policy.adapters.slurm.run import Answer, Call, Started, reading_environment
 from slurm_gpu_policy.adapters.slurm.words import error_in
 from slurm_gpu_policy.errors import SlurmError, SlurmUnavailable
 from slurm_gpu_policy.model.snapshot import Part, Snapshot
@@ -39,7 +39,6 @@ class Reading:
         self._user = user
         self._kept = kept
         self._fresh = fresh
-        self._timeout = timeout
         self._jobs: JobReader | None = None
         self._calls: dict[str, Call] = {}
         self._texts: dict[str, str] = {}
@@ -75,7 +74,7 @@ class Reading:
             ask("partitions", *_SCONTROL, "show", "partition")
         if Part.RESERVATIONS in parts:
             ask("reservations", *_SCONTROL, "show", "reservation")
-        if Part.CONFIG in parts:
+        if parts & {Part.CONFIG, Part.ASSOCIATIONS}:  # these need the cluster's name
             ask("config", "scontrol", "show", "config")
         if Part.PRIORITIES in parts:
             from slurm_gpu_policy.adapters.slurm import parse_priority  # noqa: PLC0415
@@ -100,6 +99,10 @@ class Reading:
             who = ("where", f"name={self._user}") if self._user else ()
             form = accounts.format_of(accounts.ASSOCIATION_FIELDS)
             ask_database("associations", *show, "assoc", *whose, f"format={form}")
+            if self._user:
+                # The accounts' own rows, where the limits for all their users stand: "nobody"
+                # selects them, and no other word of sacctmgr does so beside a user's.
+                ask_database("accounts", *show, "assoc", "where", "user=", f"format={form}")
             form = accounts.format_of(accounts.DEFAULT_FIELDS)
             ask_database("users", *show, "user", *who, f"format={form}")
         if Part.QOS in self._parts:
@@ -136,7 +139,7 @@ class Reading:
             from slurm_gpu_policy.adapters.slurm import parse_cluster  # noqa: PLC0415
 
             for name in ("nodes", "partitions", "reservations", "config"):
-                if name in texts:
+                if name in texts and Part(name) in self._parts:
                     found[name] = getattr(parse_cluster, name)(texts[name])
         if self._jobs is not None:
             found["jobs"] = self._jobs.close()
@@ -156,24 +159,15 @@ class Reading:
 
     def _associations(self) -> tuple[Association, ...]:
         from slurm_gpu_policy.adapters.slurm import parse_accounts as accounts  # noqa: PLC0415
+        from slurm_gpu_policy.adapters.slurm import parse_cluster  # noqa: PLC0415
 
         texts = self._texts
         shares = accounts.shares(texts["shares"]) if "shares" in texts else ()
         if "associations" not in texts:
             return shares
-        by_cluster = accounts.associations(texts["associations"])
-        here = self._cluster() if len(by_cluster) > 1 else next(iter(by_cluster), "")
-        found = accounts.mark_defaults(by_cluster.get(here, ()), accounts.defaults(texts["users"]))
-        return accounts.with_shares(found, shares) if shares else found
-
-    def _cluster(self) -> str:
-        """Return this cluster's name, asked for only where the database has several."""
-        from slurm_gpu_policy.adapters.slurm.parse_cluster import config  # noqa: PLC0415
-
-        if "config" not in self._texts:
-            argv = ("scontrol", "show", "config")
-            answer = run(argv, timeout=self._timeout, env=reading_environment())
-            if answer.code != 0:
-                raise error_in(answer)
-            self._texts["config"] = answer.stdout
-        return config(self._texts["config"]).name
+        here = parse_cluster.config(texts["config"]).name
+        found = accounts.associations(texts["associations"], here)
+        if "accounts" in texts:
+            found += accounts.above(found, accounts.associations(texts["accounts"], here))
+        marked = accounts.mark_defaults(found, accounts.defaults(texts["users"]))
+        return accounts.with_shares(marked, shares) if shares else marked

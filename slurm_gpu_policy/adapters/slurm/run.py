@@ -7,16 +7,19 @@ the time, and ``gpu-submit`` feels each import.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import time
+from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from slurm_gpu_policy.errors import SlurmTimeout, SlurmUnavailable
+from slurm_gpu_policy.errors import SlurmError, SlurmRefused, SlurmTimeout, SlurmUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
 READ_SECONDS = 20.0
 """Longest wait for a question; slurmctld gives up on its own clients after 10 (MessageTimeout)."""
@@ -25,6 +28,11 @@ _CHUNK = 1 << 18
 _PIPE_BYTES = 1 << 20
 """Asked of the kernel for long answers, so that a program goes on printing while we parse."""
 _F_SETPIPE_SZ = 1031
+CODE_LOST = 256
+"""In the place of an exit code, which is at most 255, where something else took it."""
+_SHORT_OF = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""Too many processes or open files: it may do with fewer programs at once."""
+_BAD_ARGUMENTS = frozenset({errno.E2BIG, errno.EINVAL})
 _LONGEST_POLL_SECONDS = 3600.0
 """poll counts milliseconds in 32 bits."""
 _FOREIGN = ("SQUEUE_", "SINFO_", "SACCT_", "SCONTROL_", "SPRIO_", "SSHARE_", "SCANCEL_")
@@ -51,7 +59,11 @@ class Call:
 
 
 class Answer:
-    """What a program said. Bytes that are no UTF-8 come through as surrogate escapes."""
+    """What a program said. Bytes that are no UTF-8 come through as surrogate escapes.
+
+    ``code`` is negative for a signal. Where it was lost it is 0 for a program that printed an
+    answer or said nothing at all, and :data:`CODE_LOST` for one that only complained.
+    """
 
     __slots__ = ("argv", "code", "stderr", "stdout")
 
@@ -72,7 +84,7 @@ def run(
     """Run one program to its end.
 
     Raises:
-        SlurmUnavailable: the program is not installed.
+        SlurmUnavailable: the program is not installed, or cannot be started now.
         SlurmTimeout: it did not end in time, and was killed.
     """
     return run_all([Call(argv, stdin=stdin, env=env)], timeout=timeout)[0]
@@ -82,18 +94,14 @@ def run_all(calls: Sequence[Call], *, timeout: float = READ_SECONDS) -> list[Ans
     """Run all *calls* at the same time and return their answers in the same order.
 
     Raises:
-        SlurmUnavailable: a program is not installed.
+        SlurmUnavailable: a program is not installed, or cannot be started now.
         SlurmTimeout: one did not end in time; all were killed.
     """
     return Started(calls, timeout=timeout).answers()
 
 
 class Started:
-    """Programs that run while their caller does something else.
-
-    Raises:
-        SlurmUnavailable: a program is not installed; the others were killed.
-    """
+    """Programs that run while their caller does something else."""
 
     def __init__(self, calls: Sequence[Call], *, timeout: float = READ_SECONDS) -> None:
         self._count = len(calls)
@@ -104,12 +112,13 @@ class Started:
         """Wait for all and return their answers in the order of the calls.
 
         Raises:
+            SlurmUnavailable: one is not installed, or cannot be started; all were killed.
             SlurmTimeout: one did not end in time; all were killed.
         """
         answers: list[Answer | None] = [None] * self._count
         try:
             for index, answer in filter(None, self._running):
-                if isinstance(answer, Late):
+                if isinstance(answer, SlurmError):
                     raise answer
                 answers[index] = answer
         finally:
@@ -119,54 +128,107 @@ class Started:
 
 def run_each(
     calls: Iterable[Call], *, at_once: int, timeout: float
-) -> Generator[tuple[int, Answer | Late]]:
+) -> Generator[tuple[int, Answer | SlurmError]]:
     """Run *calls*, at most *at_once* together, and yield (number, answer) as each ends.
 
-    *timeout* counts for each program by itself. Programs still running when the iterator is
-    closed, or when an error leaves it, are killed.
-
-    Raises:
-        SlurmUnavailable: a program is not installed.
+    *timeout* counts for each program by itself; one that is late is answered by :class:`Late`.
+    One that cannot be started is answered by another error, and the others go on: only the
+    late ones may have done something. Programs still running when the iterator is closed, or
+    when an error leaves it, are killed.
     """
     yield from filter(None, _run(calls, at_once=at_once, timeout=timeout))
 
 
 def _run(
     calls: Iterable[Call], *, at_once: int, timeout: float
-) -> Generator[tuple[int, Answer | Late] | None]:
+) -> Generator[tuple[int, Answer | SlurmError] | None]:
     """As :func:`run_each`, but yield ``None`` once the first programs have been started."""
-    waiting = enumerate(calls)
-    running: set[_Running] = set()
-    by_fd: dict[int, _Running] = {}
-    poll = select.poll()
-    first_round = True
+    programs = _Programs(calls, at_once=at_once, timeout=timeout)
+    ignored = _take_back_exit_codes()
     try:
+        failed = programs.start_more()
+        yield None
         while True:
-            while len(running) < at_once and (numbered := next(waiting, None)) is not None:
-                one = _Running(*numbered, deadline=time.monotonic() + timeout)
-                running.add(one)
-                one.start(poll, by_fd)
-            if first_round:
-                first_round = False
-                yield None
-            if not running:
+            yield from failed
+            if not programs.running:
                 return
-            first = min(one.deadline for one in running)
-            patience = min(max(0, first - time.monotonic()), _LONGEST_POLL_SECONDS)
-            for fd, _events in poll.poll(patience * 1000):
-                one = by_fd[fd]
-                one.serve(fd, poll, by_fd)
-                if one.is_done:
-                    running.discard(one)
-                    yield one.number, one.answer()
-            now = time.monotonic()
-            for one in [late for late in running if late.deadline <= now]:
-                running.discard(one)
-                one.kill(poll, by_fd)
-                yield one.number, one.late(timeout)
+            yield from programs.serve()
+            yield from programs.give_up_the_late()
+            failed = programs.start_more()
     finally:
-        for one in running:
-            one.kill(poll, by_fd)
+        programs.kill_all()
+        if ignored:
+            with suppress(ValueError):  # another thread closes us
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
+def _take_back_exit_codes() -> bool:
+    """Stop ignoring SIGCHLD, with which the kernel throws exit codes away; tell whether it was.
+
+    Only the main thread may do so; elsewhere :class:`Answer` goes by what was said.
+    """
+    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
+        return False
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    except ValueError:
+        return False
+    return True
+
+
+class _Programs:
+    """The programs that run, and those that wait until there is room for them."""
+
+    __slots__ = ("_at_once", "_by_fd", "_poll", "_timeout", "_waiting", "running")
+
+    def __init__(self, calls: Iterable[Call], *, at_once: int, timeout: float) -> None:
+        self._waiting: Iterator[tuple[int, Call]] = enumerate(calls)
+        self._at_once = at_once
+        self._timeout = timeout
+        self._poll = select.poll()
+        self._by_fd: dict[int, _Running] = {}
+        self.running: set[_Running] = set()
+
+    def start_more(self) -> list[tuple[int, SlurmError]]:
+        """Start what there is room for; return those that cannot be started at all."""
+        failed = []
+        while len(self.running) < self._at_once and (numbered := next(self._waiting, None)):
+            one = _Running(*numbered, deadline=time.monotonic() + self._timeout)
+            try:
+                one.start(self._poll, self._by_fd)
+            except (OSError, ValueError) as error:
+                if self.running and isinstance(error, OSError) and error.errno in _SHORT_OF:
+                    self._waiting = chain([numbered], self._waiting)
+                    self._at_once = len(self.running)
+                else:
+                    failed.append((one.number, _cannot_start(one.call.argv[0], error)))
+            else:
+                self.running.add(one)
+        return failed
+
+    def serve(self) -> Iterator[tuple[int, Answer]]:
+        """Wait until a program says or takes something, or the first is late."""
+        first = min(one.deadline for one in self.running)
+        patience = min(max(0, first - time.monotonic()), _LONGEST_POLL_SECONDS)
+        for fd, _events in self._poll.poll(patience * 1000):
+            one = self._by_fd[fd]
+            one.serve(fd, self._poll, self._by_fd)
+            if one.is_done:
+                self.running.discard(one)
+                yield one.number, one.answer()
+
+    def give_up_the_late(self) -> Iterator[tuple[int, Late]]:
+        """Kill the programs whose time is over."""
+        now = time.monotonic()
+        for one in [late for late in self.running if late.deadline <= now]:
+            self.running.discard(one)
+            one.kill(self._poll, self._by_fd)
+            yield one.number, one.late(self._timeout)
+
+    def kill_all(self) -> None:
+        """End whatever still runs."""
+        for one in self.running:
+            one.kill(self._poll, self._by_fd)
 
 
 class Late(SlurmTimeout):
@@ -180,7 +242,9 @@ class Late(SlurmTimeout):
 class _Running:
     """A program that was started, with our ends of its pipes."""
 
-    __slots__ = ("call", "chunks", "deadline", "number", "pid", "pipes", "stdin", "words")
+    __slots__ = (
+        "call", "chunks", "deadline", "has_printed", "number", "pid", "pipes", "stdin", "words",
+    )  # fmt: skip
 
     def __init__(self, number: int, call: Call, *, deadline: float) -> None:
         self.number = number
@@ -189,41 +253,25 @@ class _Running:
         self.pid = 0
         self.pipes: dict[int, list[bytes] | None] = {}
         self.chunks: list[bytes] = []
+        self.has_printed = False
         self.words: list[bytes] = []
         self.stdin = memoryview(call.stdin)
 
     def start(self, poll: select.poll, by_fd: dict[int, _Running]) -> None:
-        out, child_out = os.pipe2(os.O_CLOEXEC)
-        err, child_err = os.pipe2(os.O_CLOEXEC)
-        actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]]
-        actions = [
-            (os.POSIX_SPAWN_DUP2, child_out, 1),
-            (os.POSIX_SPAWN_DUP2, child_err, 2),
-        ]
-        theirs, ours = [child_out, child_err], [out, err]
-        if self.stdin:
-            child_in, inp = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(inp, False)
-            actions.append((os.POSIX_SPAWN_DUP2, child_in, 0))
-            theirs.append(child_in)
-            ours.append(inp)
-        else:
-            actions.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
-        if self.call.sink is not None:
-            _widen(out)
-        argv = self.call.argv
+        """Start the program.
+
+        Raises:
+            OSError: it is not there, or there is no room for it.
+            ValueError: arguments that no program can be given.
+        """
+        theirs: list[int] = []
+        ours: list[int] = []
         try:
-            self.pid = os.posix_spawnp(
-                argv[0],
-                argv,
-                os.environ if self.call.env is None else self.call.env,
-                file_actions=actions,
-                setsigdef=(signal.SIGPIPE,),  # Python ignores it, and children would inherit that
-            )
-        except OSError as error:
+            self._spawn(theirs, ours)
+        except BaseException:
             for fd in ours:
                 os.close(fd)
-            raise _cannot_start(argv[0], error) from error
+            raise
         finally:
             for fd in theirs:
                 os.close(fd)
@@ -231,6 +279,34 @@ class _Running:
         for fd, kept in self.pipes.items():
             by_fd[fd] = self
             poll.register(fd, select.POLLOUT if kept is None else select.POLLIN)
+
+    def _spawn(self, theirs: list[int], ours: list[int]) -> None:
+        """Open the pipes, into *theirs* and *ours* one by one, and start the program on them."""
+        actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
+        for number in (1, 2):
+            out, child_out = os.pipe2(os.O_CLOEXEC)
+            ours.append(out)
+            theirs.append(child_out)
+            actions.append((os.POSIX_SPAWN_DUP2, child_out, number))
+        if self.stdin:
+            child_in, inp = os.pipe2(os.O_CLOEXEC)
+            ours.append(inp)
+            theirs.append(child_in)
+            os.set_blocking(inp, False)
+            actions.append((os.POSIX_SPAWN_DUP2, child_in, 0))
+        else:
+            actions.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
+        if self.call.sink is not None:
+            _widen(ours[0])
+        argv = self.call.argv
+        self.pid = os.posix_spawnp(
+            argv[0],
+            argv,
+            os.environ if self.call.env is None else self.call.env,
+            file_actions=actions,
+            # Children inherit what is ignored: SIGPIPE by Python, SIGCHLD by some callers.
+            setsigdef=(signal.SIGPIPE, signal.SIGCHLD),
+        )
 
     def serve(self, fd: int, poll: select.poll, by_fd: dict[int, _Running]) -> None:
         """Move what can be moved through one pipe."""
@@ -246,10 +322,13 @@ class _Running:
         chunk = os.read(fd, _CHUNK)
         if not chunk:
             self._close(fd, poll, by_fd)
-        elif kept is self.chunks and self.call.sink is not None:
-            self.call.sink(chunk)
-        else:
-            kept.append(chunk)
+            return
+        if kept is self.chunks:
+            self.has_printed = True
+            if self.call.sink is not None:
+                self.call.sink(chunk)
+                return
+        kept.append(chunk)
 
     @property
     def is_done(self) -> bool:
@@ -257,6 +336,8 @@ class _Running:
 
     def answer(self) -> Answer:
         code = _reap(self.pid)
+        if code is None:
+            code = 0 if self.has_printed or not self.words else CODE_LOST
         return Answer(self.call.argv, code, b"".join(self.chunks), b"".join(self.words))
 
     def late(self, timeout: float) -> Late:
@@ -273,7 +354,8 @@ class _Running:
         for fd in list(self.pipes):
             self._close(fd, poll, by_fd)
         if self.pid:
-            os.kill(self.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+            with suppress(ProcessLookupError):  # SIGCHLD is ignored, and it ended
+                os.kill(self.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
             _reap(self.pid)
 
     def _close(self, fd: int, poll: select.poll, by_fd: dict[int, _Running]) -> None:
@@ -282,11 +364,12 @@ class _Running:
         os.close(fd)
 
 
-def _reap(pid: int) -> int:
+def _reap(pid: int) -> int | None:
+    """Return the exit code; ``None`` where SIGCHLD is ignored or something else waited for it."""
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except ChildProcessError:  # somebody set SIGCHLD to be ignored: the code is lost
-        return 0
+    except ChildProcessError:
+        return None
 
 
 def _widen(fd: int) -> None:
@@ -298,15 +381,17 @@ def _widen(fd: int) -> None:
         return
 
 
-def _cannot_start(program: str, error: OSError) -> SlurmUnavailable:
+def _cannot_start(program: str, error: OSError | ValueError) -> SlurmError:
     if isinstance(error, FileNotFoundError):
         msg = (
             f"the program {program} is not on this machine's PATH: "
             "install Slurm's client commands, or load the site's Slurm module"
         )
-    else:
-        msg = f"the program {program} cannot be started: {error.strerror or error}"
-    return SlurmUnavailable(msg)
+        return SlurmUnavailable(msg)
+    why = str(error) if isinstance(error, ValueError) else error.strerror or str(error)
+    if isinstance(error, ValueError) or error.errno in _BAD_ARGUMENTS:
+        return SlurmRefused(f"{program} cannot be given these arguments: {why}")
+    return SlurmUnavailable(f"the program {program} cannot be started: {why}")
 
 
 def reading_environment() -> dict[str, str]:
@@ -321,4 +406,18 @@ def reading_environment() -> dict[str, str]:
     env["TZ"] = "UTC0"
     env["LC_ALL"] = "C"
     env["SLURM_BITSTR_LEN"] = "0"
+    return env
+
+
+def planning_environment() -> dict[str, str]:
+    """Return the environment for ``sbatch --test-only``: as for reading, in the user's own zone.
+
+    sbatch reads ``--begin=16:00`` and prints the planned start in the zone it runs in; the
+    Unix seconds it prints are the same in every one.
+    """
+    env = reading_environment()
+    if "TZ" in os.environ:
+        env["TZ"] = os.environ["TZ"]
+    else:
+        del env["TZ"]
     return env

@@ -45,7 +45,8 @@ def select_slurm(
         )
         if choice == "pyslurm":
             return adapter, "pyslurm, because slurm.adapter says so"
-        return adapter, "pyslurm for many calls at once and the commands for single ones"
+        # Whether it fits is seen when it is imported; the doctor does that and then says so.
+        return adapter, "the commands, and for many calls at once pyslurm if it fits this Slurm"
     if choice == "pyslurm":
         msg = (
             "slurm.adapter chooses pyslurm, and it is not installed for this Python: "

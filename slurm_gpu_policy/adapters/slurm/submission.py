@@ -23,19 +23,25 @@ _CANNOT_SAY = (
     "Requested partition configuration not available now",
     "Required node not available",
 )
-# What salloc does not know of sbatch's options; it would refuse the whole request.
-_BATCH_ONLY = frozenset(
+GRANTED = "Granted job allocation"
+# What salloc (of any release) does not know of sbatch's options, and would refuse the whole
+# request for. The rendering adapter has the same list; a test compares them.
+BATCH_ONLY = frozenset(
     {
         "array",
         "error",
         "export",
         "export-file",
+        "get-user-env",
+        "ignore-pbs",
         "input",
         "open-mode",
         "output",
         "parsable",
         "requeue",
         "no-requeue",
+        "test-only",
+        "wait",
         "wrap",
     }
 )
@@ -54,7 +60,7 @@ def sbatch_argv(submission: Submission, *, test_only: bool = False) -> list[str]
 
 def salloc_argv(submission: Submission) -> list[str]:
     """Return salloc's arguments for an allocation that outlives the command."""
-    return ["salloc", "--no-shell", *_options(submission, leave_out=_BATCH_ONLY)]
+    return ["salloc", "--no-shell", *_options(submission, leave_out=BATCH_ONLY)]
 
 
 def _options(submission: Submission, leave_out: frozenset[str] = frozenset()) -> list[str]:

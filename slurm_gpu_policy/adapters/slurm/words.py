@@ -61,17 +61,25 @@ _UNREACHABLE = (
     "Munge encode failed",
     "If munged is up",
 )
+# Slurm answers and does nothing at the moment; sbatch has tried for two minutes by itself.
+_BUSY = ("Resource temporarily unavailable", "Slurm temporarily unable to accept job")
+_WILL_RETRY = "retrying"
+"""At the end of what sbatch says of a failure before it tries again."""
 
 
 def said(answer: Answer) -> str:
-    """Return what a program complained of, without the program's name before each line."""
+    """Return what a program complained of, without the program's name before each line.
+
+    What sbatch says before it tries again is left out where something follows: it got further.
+    """
     program = answer.argv[0].rpartition("/")[2]
     lines = []
     for raw in answer.stderr.splitlines():
         line = raw.strip().removeprefix(f"{program}: ").removeprefix("error: ").strip()
         if line and line not in lines:
             lines.append(line)
-    return "\n".join(lines)
+    last = [line for line in lines if not line.rstrip(".").endswith(_WILL_RETRY)]
+    return "\n".join(last or lines)
 
 
 def error_in(answer: Answer, job_id: str | None = None) -> SlurmError:
@@ -96,6 +104,9 @@ def error_for(
         return SlurmTimeout(msg)
     if any(phrase in text for phrase in _UNREACHABLE):
         msg = f"Slurm cannot be reached: {program} says: {text}; see `scontrol ping`"
+        return SlurmUnavailable(msg)
+    if any(phrase in text for phrase in _BUSY):
+        msg = f"Slurm is not ready at this moment: {program} says: {text}; try again later"
         return SlurmUnavailable(msg)
     call = " ".join(argv[:6])
     return SlurmRefused(text or f"`{call}` ended with code {code} and without a word")

@@ -12,7 +12,8 @@ from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.config.loader import BUILTIN, find_policy_file, read_source
 from slurm_gpu_policy.errors import PolicyFileError
 from slurm_gpu_policy.terminal.border import DONE, WRONG_POLICY_FILE
-from slurm_gpu_policy.terminal.text import counted, print_json, say
+from slurm_gpu_policy.terminal.text import print_json, say
+from slurm_gpu_policy.units import counted
 
 if TYPE_CHECKING:
     from slurm_gpu_policy.config.schema import Policy

@@ -18,7 +18,8 @@ from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.policy.health import cluster_findings
 from slurm_gpu_policy.terminal.border import DONE, SLURM_REFUSED, UNREACHABLE, WRONG_POLICY_FILE
 from slurm_gpu_policy.terminal.table import Column, print_table
-from slurm_gpu_policy.terminal.text import counted, print_json, say
+from slurm_gpu_policy.terminal.text import print_json, say
+from slurm_gpu_policy.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

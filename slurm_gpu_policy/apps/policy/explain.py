@@ -12,17 +12,8 @@ from slurm_gpu_policy.apps.policy.queue import entry_json, state_counts
 from slurm_gpu_policy.services.explain import explain
 from slurm_gpu_policy.services.queue import Entry, gpu_indexes, node_names
 from slurm_gpu_policy.terminal.table import Column, print_table
-from slurm_gpu_policy.terminal.text import (
-    NOTHING,
-    counted,
-    iso,
-    print_json,
-    ranges,
-    safe,
-    say,
-    when,
-)
-from slurm_gpu_policy.units import format_duration
+from slurm_gpu_policy.terminal.text import NOTHING, iso, print_json, ranges, safe, say, when
+from slurm_gpu_policy.units import counted, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

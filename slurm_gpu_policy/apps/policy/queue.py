@@ -11,8 +11,8 @@ from slurm_gpu_policy.errors import RequestError
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.services.queue import Wanted, read_queue
 from slurm_gpu_policy.terminal.table import Column, print_table
-from slurm_gpu_policy.terminal.text import NOTHING, counted, iso, print_json, ranges, say, when
-from slurm_gpu_policy.units import format_duration
+from slurm_gpu_policy.terminal.text import NOTHING, iso, print_json, ranges, say, when
+from slurm_gpu_policy.units import counted, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -20,8 +20,7 @@ def report_findings(report: Report) -> Iterator[Finding]:
     """Yield what there is to say of the way to Slurm."""
     yield Finding("ok", "adapter", f"{report.adapter or 'none'} ({report.why})")
     yield from _programs(report)
-    has_pyslurm = report.pyslurm[:1].isdigit()
-    yield Finding("ok", "pyslurm", ("" if has_pyslurm else "not in use: ") + report.pyslurm)
+    yield _pyslurm(report)
     if report.controller_trouble:
         yield Finding(
             "fail",
@@ -43,6 +42,19 @@ def report_findings(report: Report) -> Iterator[Finding]:
         yield Finding("ok", "database", "slurmdbd answers")
     yield from _clock(report)
     yield _rights(report)
+
+
+def _pyslurm(report: Report) -> Finding:
+    if report.pyslurm_trouble:
+        # Without an adapter it is the one that the policy file insists on.
+        return Finding(
+            "warn" if report.adapter else "fail",
+            "pyslurm",
+            f"installed, but not in use: {report.pyslurm_trouble}",
+            "install the pyslurm of Slurm's release, or set slurm.adapter to commands",
+        )
+    has_pyslurm = report.pyslurm[:1].isdigit()
+    return Finding("ok", "pyslurm", ("" if has_pyslurm else "not in use: ") + report.pyslurm)
 
 
 def _programs(report: Report) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ than the job's user notices (``make bench`` says how long it takes).
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +21,20 @@ from slurm_gpu_policy.apps.submit.options import (
     click_options,
     parameter,
 )
-from slurm_gpu_policy.errors import Refused, RequestError
+from slurm_gpu_policy.errors import RequestError
 from slurm_gpu_policy.model.snapshot import TO_DECIDE
-from slurm_gpu_policy.terminal.border import POLICY_REFUSED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
+    from slurm_gpu_policy.apps.submit.call import Planned
     from slurm_gpu_policy.config.schema import Policy
-    from slurm_gpu_policy.model.decision import Decision, Reason
-    from slurm_gpu_policy.model.ids import JobId
-    from slurm_gpu_policy.model.request import Request
-    from slurm_gpu_policy.model.submission import Submission
-    from slurm_gpu_policy.services.ports import SlurmPort
-    from slurm_gpu_policy.services.submit import Submit
 
 PREFIX = "GPU_POLICY"
+_SBATCH_NAMES = {"array-inx": "array", "timelimit": "time", "mem-per-node": "mem"}
+"""sbatch's variables whose names differ from the option's."""
+_OTHER_CLUSTERS = ("SLURM_CLUSTERS", "SBATCH_CLUSTERS")
+"""Variables by which sbatch and squeue would talk to another cluster."""
 _SETTINGS = {
     option.name: parameter(option) for option in (*REQUEST_OPTIONS, *RUN_OPTIONS) if option.setting
 }
@@ -74,147 +73,25 @@ def _run(words: tuple[str, ...], **params: Any) -> int:
     if jobs_file:
         from slurm_gpu_policy.apps.submit.batch import read_jobs  # noqa: PLC0415
 
-        planned = read_jobs(jobs_file, lambda args: _parse_line(ctx, args, policy))
+        planned = read_jobs(jobs_file, lambda args, line: _parse_line(ctx, args, line, policy))
     else:
         planned = [_request(ctx, policy)]
-    use = bootstrap.make_submit(policy, slurm, on_wait=_say)
+    from slurm_gpu_policy.apps.submit.call import Call, say  # noqa: PLC0415 - Slurm is at work
+
+    # A script that says --wait for itself means it; the line is left out for sbatch.
+    params["wait"] = params["wait"] or any(
+        name == "wait" for one in planned for name, _ in one.request.script_options
+    )
+    use = bootstrap.make_submit(policy, slurm, on_wait=say)
     return Call(params, policy, slurm, use).carry_out(planned)
 
 
-class Call:
-    """One run of the program, once its requests are known."""
-
-    def __init__(
-        self, params: dict[str, Any], policy: Policy, slurm: SlurmPort, use: Submit
-    ) -> None:
-        self._params = params
-        self._policy = policy
-        self._slurm = slurm
-        self._use = use
-
-    def carry_out(self, planned: Sequence[tuple[Request, tuple[Reason, ...]]]) -> int:
-        """Decide all, refuse before anything is done, then submit; return the exit code."""
-        requests = [self._use.expand(request) for request, _ in planned]
-        decisions = self._use.decide_all(requests)
-        decided = list(zip(requests, decisions, (notes for _, notes in planned), strict=True))
-        if any(decision.kind == "refuse" for decision in decisions):
-            return self._refuse(decisions)
-        prepared = [
-            (self._use.prepare(request, decision), decision, notes)
-            for request, decision, notes in decided
-        ]
-        for _, decision, notes in prepared:
-            self._advise(decision, notes)
-        if self._params["dry_run"]:
-            for submission, decision, _ in prepared:
-                self._show_only(submission, decision)
-            return 0
-        if prepared[0][0].interactive:
-            from slurm_gpu_policy.apps.submit.interactive import run_in_terminal  # noqa: PLC0415
-
-            return run_in_terminal([submission for submission, _, _ in prepared])
-        return self._submit([(submission, decision) for submission, decision, _ in prepared])
-
-    def _refuse(self, decisions: Sequence[Decision]) -> int:
-        """Say why, before anything is submitted; one refusal stops all."""
-        refused = [decision for decision in decisions if decision.kind == "refuse"]
-        if self._params["json"]:
-            from slurm_gpu_policy.apps.submit.output import as_json  # noqa: PLC0415
-
-            for decision in decisions:
-                click.echo(as_json(decision, None, None))
-            return POLICY_REFUSED
-        if self._params["explain"]:
-            for decision in refused:
-                self._explain(decision, None)
-            return POLICY_REFUSED
-        raise Refused(refused[0])
-
-    def _advise(self, decision: Decision, notes: tuple[Reason, ...]) -> None:
-        """Say on standard error what the user should know: contradictions, limits exceeded."""
-        from slurm_gpu_policy.terminal.text import safe  # noqa: PLC0415
-
-        limits = [reason for reason in decision.reasons if reason.rule.startswith("L-")]
-        for reason in (*notes, *limits):
-            _say(f"{reason.rule} {safe(reason.message)}")
-
-    def _show_only(self, submission: Submission, decision: Decision) -> None:
-        if self._params["json"]:
-            from slurm_gpu_policy.apps.submit.output import as_json  # noqa: PLC0415
-
-            click.echo(as_json(decision, None, self._slurm.would_start(submission)))
-            return
-        if self._params["explain"]:
-            self._explain(decision, self._slurm.would_start(submission), error=True)
-        click.echo(submission.script.encode("utf-8", "surrogateescape"), nl=False)
-
-    def _explain(self, decision: Decision, start: int | None, *, error: bool = False) -> None:
-        from slurm_gpu_policy.apps.submit.output import explanation  # noqa: PLC0415
-
-        for line in explanation(decision, start):
-            click.echo(line, err=error)
-
-    def _submit(self, prepared: Sequence[tuple[Submission, Decision]]) -> int:
-        params = self._params
-        starts = [
-            self._slurm.would_start(submission) if params["json"] or params["explain"] else None
-            for submission, _ in prepared
-        ]
-        job_ids: list[JobId] = []
-        failure: Exception | None = None
-        for (_, decision), start, answer in zip(
-            prepared, starts, self._queue(prepared), strict=True
-        ):
-            if isinstance(answer, Exception):
-                failure = failure or answer
-                if len(prepared) > 1:
-                    _say(f"not submitted: {answer}")
-                continue
-            job_ids.append(answer)
-            self._report(answer, decision, start)
-        code = self._stay(job_ids) if job_ids and (params["wait"] or params["watch"]) else 0
-        if failure is not None:
-            raise failure
-        return code
-
-    def _queue(
-        self, prepared: Sequence[tuple[Submission, Decision]]
-    ) -> Iterator[JobId | Exception]:
-        if len(prepared) == 1:
-            yield self._use.submit(prepared[0][0])
-        else:
-            yield from self._use.submit_many([submission for submission, _ in prepared])
-
-    def _report(self, job_id: JobId, decision: Decision, start: int | None) -> None:
-        if self._params["json"]:
-            from slurm_gpu_policy.apps.submit.output import as_json  # noqa: PLC0415
-
-            click.echo(as_json(decision, job_id, start))
-        elif self._params["parsable"]:
-            click.echo(str(job_id))
-        else:
-            from slurm_gpu_policy.apps.submit.output import place  # noqa: PLC0415
-
-            if self._params["explain"]:
-                self._explain(decision, start)
-            click.echo(f"Submitted job {job_id}: {place(decision)}")
-
-    def _stay(self, job_ids: Sequence[JobId]) -> int:
-        from slurm_gpu_policy.terminal.watching import stay  # noqa: PLC0415
-
-        code = stay(
-            self._slurm,
-            [str(job_id) for job_id in job_ids],
-            show=self._params["watch"],
-            follow=self._params["follow"],
-        )
-        return code if self._params["wait"] else 0
-
-
-def _request(ctx: click.Context, policy: Policy) -> tuple[Request, tuple[Reason, ...]]:
+def _request(ctx: click.Context, policy: Policy, label: str = "") -> Planned:
     """Return the request of one parsed command line, and its contradictions with the script."""
+    from slurm_gpu_policy.apps.submit.call import Planned  # noqa: PLC0415
     from slurm_gpu_policy.apps.submit.request import build_request  # noqa: PLC0415
 
+    _refuse_other_clusters()
     words: tuple[str, ...] = ctx.params["words"]
     script: str | None = None
     script_options: tuple[tuple[str, str | None], ...] = ()
@@ -228,50 +105,101 @@ def _request(ctx: click.Context, policy: Policy) -> tuple[Request, tuple[Reason,
     elif not words and not _given(ctx, "template") and not _given(ctx, "workload"):
         msg = "what shall run? Give -- COMMAND, or a script file (see gpu-submit --help)"
         raise click.UsageError(msg)
-    spoken = {name for name, _ in script_options}
-    values: dict[str, str] = {}
-    many: dict[str, tuple[str, ...]] = {}
-    for option in REQUEST_OPTIONS:
-        value = ctx.params[parameter(option)]
-        if option.many:
-            many[option.name] = value
-            continue
-        if value is None or value is False:
-            continue
-        source = ctx.get_parameter_source(parameter(option))
-        if source is ParameterSource.DEFAULT_MAP and option.name in spoken:
-            continue  # the script knows better than a settings file
-        if value == "":
-            msg = f"--{option.name} has an empty value: leave it out"
-            raise RequestError(msg)
-        values[option.name] = "" if value is True else value
-    return build_request(
+    values, soft = _option_values(ctx, {name for name, _ in script_options})
+    request, notes = build_request(
         values,
-        many=many,
+        many={one.name: ctx.params[parameter(one)] for one in REQUEST_OPTIONS if one.many},
         words=words,
         script=script,
         script_options=script_options,
         user=current_user(),
         policy=policy,
+        soft=soft,
     )
+    return Planned(request, notes, label)
+
+
+def _option_values(ctx: click.Context, spoken: set[str]) -> tuple[dict[str, str], frozenset[str]]:
+    """Return the values of options by long name, and the names of those that nobody typed.
+
+    *spoken* are the options of the user's script, which knows better than a settings file.
+    """
+    from slurm_gpu_policy.apps.submit.request import replaces  # noqa: PLC0415
+
+    values: dict[str, str] = {}
+    soft: set[str] = set()
+    for option in REQUEST_OPTIONS:
+        value = ctx.params[parameter(option)]
+        if option.many or value is None or value is False:
+            continue
+        source = ctx.get_parameter_source(parameter(option))
+        if source is ParameterSource.DEFAULT_MAP and replaces(option.name, str(value)) & spoken:
+            continue
+        if value == "":
+            msg = f"--{option.name} has an empty value: leave it out"
+            raise RequestError(msg)
+        if source is not ParameterSource.COMMANDLINE:
+            soft.add(option.name)
+        values[option.name] = "" if value is True else value
+    for name, value in _sbatch_environment():
+        if name not in values and value:
+            values[name] = value
+            soft.add(name)
+    return values, frozenset(soft)
+
+
+def _sbatch_environment() -> Iterator[tuple[str, str]]:
+    """Yield the options that sbatch would take from its own variables (sbatch(1)).
+
+    They count below ours and above the script, as with sbatch, and a decision must know them.
+    """
+    names = {option.name for option in REQUEST_OPTIONS if not option.flag and not option.many}
+    for variable, value in os.environ.items():
+        if variable.startswith("SBATCH_"):
+            word = variable.removeprefix("SBATCH_").lower().replace("_", "-")
+            name = _SBATCH_NAMES.get(word, word)
+            if name in names:
+                yield name, value
+
+
+def _refuse_other_clusters() -> None:
+    """Refuse to decide for this cluster what sbatch would send to another."""
+    for name in _OTHER_CLUSTERS:
+        if os.environ.get(name):
+            msg = (
+                f"{name}={os.environ[name]} sends jobs to another cluster, and gpu-submit decides "
+                "for this one: unset it, or submit there"
+            )
+            raise RequestError(msg)
 
 
 def _given(ctx: click.Context, name: str) -> bool:
     return bool(ctx.params[name])
 
 
-def _parse_line(
-    parent: click.Context, args: list[str], policy: Policy
-) -> tuple[Request, tuple[Reason, ...]]:
+def _parse_line(parent: click.Context, args: list[str], line: int, policy: Policy) -> Planned:
     """Parse one line of a jobs file; options of the command line are its defaults."""
     defaults = {
         parameter(option): parent.params[parameter(option)]
         for option in REQUEST_OPTIONS
         if parent.params[parameter(option)] not in {None, False, ()}
     }
-    line = args if "--" in args else ["--", *args]
-    with cli.make_context("gpu-submit", line, parent=parent, default_map=defaults) as ctx:
-        return _request(ctx, policy)
+    if not args[0].startswith("-"):
+        args = ["--", *args]  # a command as it is, whatever `--` it has itself
+    elif "--" not in args:
+        msg = "it begins with an option, so its command must stand behind `--`"
+        raise RequestError(msg)
+    # The environment has had its say: it is in the defaults, below the command line.
+    context = cli.make_context(
+        "gpu-submit", args, parent=parent, default_map=defaults, auto_envvar_prefix=None
+    )
+    for option in RUN_OPTIONS:
+        source = context.get_parameter_source(parameter(option))
+        if source is ParameterSource.COMMANDLINE:
+            msg = f"--{option.name} is for the command line, not for a line of the jobs file"
+            raise RequestError(msg)
+    with context:
+        return _request(context, policy, f"line {line}")
 
 
 def _read_script(path: str) -> str:
@@ -292,9 +220,20 @@ def _read_script(path: str) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _say(text: str) -> None:
-    click.echo(f"gpu-submit: {text}", err=True)
+_HELP = """Submit a GPU job: a COMMAND behind --, or a SCRIPT of your own.
 
+Without --gpus a command gets the site's default number of GPUs (1); a script gets what its own
+#SBATCH lines say. They are kept; an option that contradicts one replaces it and is named.
+
+`--json` prints one object for each job: `job_id` (null if there is none), `decision` (`admit`,
+`hold` or `refuse`), `reasons` (a list of `rule`, `message`, `value`, `limit`, `remedy`), `gpus` (of
+one array task), `gpu_type`, `partition`, `account`, `qos`, `nodes`, `time_limit_seconds`,
+`array_tasks`, `estimated_cost` (`amount` as text and `currency`; 0.00 without a price) and
+`estimated_start` (ISO-8601, or null where Slurm cannot say).
+
+Exit codes: 0 done; 1 Slurm refused it; 2 wrong use; 3 the site's policy refused it; 4 Slurm cannot
+be reached; 5 the policy file is wrong. --wait ends with the job's own code.
+"""
 
 cli = SubmitCommand(
     "gpu-submit",
@@ -306,8 +245,9 @@ cli = SubmitCommand(
             ["words"], nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGS] | SCRIPT [ARGS]"
         ),
     ],
-    help="Submit a GPU job: a COMMAND behind --, or a SCRIPT of your own.",
-    epilog="Every option can be set in ~/.config/slurm-gpu-policy/submit.yaml (gpu-type: h100) "
+    help=_HELP,
+    epilog="Every option but --jobs and --policy can be set in "
+    "~/.config/slurm-gpu-policy/submit.yaml (gpu-type: h100) "
     "or in the environment (GPU_POLICY_GPU_TYPE=h100).",
     context_settings={
         "allow_interspersed_args": False,

@@ -81,7 +81,7 @@ REQUEST_OPTIONS = (
 )  # fmt: skip
 
 RUN_OPTIONS = (
-    Option("dry-run", "Print the script and submit nothing.", flag=True, setting=False),
+    Option("dry-run", "Print the script and submit nothing.", flag=True),
     Option("explain", "Show the whole decision and its reasons.", flag=True),
     Option("wait", "Wait for the end; exit with the job's own code.", "W", flag=True),
     Option("watch", "Show the job until it ends.", flag=True),

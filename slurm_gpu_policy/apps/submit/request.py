@@ -5,26 +5,27 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from slurm_gpu_policy.adapters.rendering.options import asks_gpus
+from slurm_gpu_policy.adapters.rendering.sbatch_grammar import family, long_name
+from slurm_gpu_policy.apps.submit.gpu_options import COUNTED, read_gpus
 from slurm_gpu_policy.errors import RequestError
 from slurm_gpu_policy.model.decision import Reason
-from slurm_gpu_policy.model.request import Request
+from slurm_gpu_policy.model.request import UNLIMITED, Request
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.units import parse_duration, parse_memory, parse_money
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from slurm_gpu_policy.apps.submit.gpu_options import Gpus
     from slurm_gpu_policy.config.schema import Policy
 
     Options = Sequence[tuple[str, str | None]]
 
-# Patterns are texts: re compiles and keeps those that are used, and most calls use none.
-_GPUS = (
-    r"(?:(?P<type>(?=[0-9_.-]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_.-]*)(?::|=|$))?(?P<count>\d{1,6})?"
-)
+# Texts: re compiles and keeps those that are used, and most calls use none.
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _NODES = r"(\d{1,6})(?:-(\d{1,6}))?"
-_UNLIMITED = frozenset({"0", "unlimited", "infinite"})
+_UNLIMITED = frozenset({"0", "unlimited", "infinite", "-1"})
 
 # What the request itself holds under another form than sbatch's; all else is passed on as it is.
 _READ = frozenset(
@@ -44,22 +45,37 @@ def build_request(
     script_options: Options,
     user: str,
     policy: Policy,
+    groups: Sequence[str] = (),
+    soft: frozenset[str] = frozenset(),
 ) -> tuple[Request, tuple[Reason, ...]]:
     """Return the request, and the places where an option contradicts the script (rule S-501).
 
     *values* holds the options given, by sbatch's long name (a flag has the value ``""``);
     *script_options* what the user's script says itself. Where both speak the option wins, as
-    it does with sbatch.
+    it does with sbatch. *soft* names the options that are only settings, not typed.
 
     Raises:
         RequestError: a value that cannot be understood, or two that contradict each other.
     """
+    if any(name == "test-only" for name, _ in script_options):
+        msg = "the script's own `#SBATCH --test-only` would queue nothing: use gpu-submit --dry-run"
+        raise RequestError(msg)
     extra = [_sbatch_arg(text) for text in many.get("sbatch-arg", ())]
     given = {**values, **{name: value or "" for name, value in extra}}
     own = {name: value or "" for name, value in script_options}
-    merged = _without_rivals(own, given) | given
+    merged = _withoutreplaces(own, given) | given
+    if clusters := merged.get("clusters"):
+        msg = (
+            f"--clusters={clusters}: gpu-submit decides for the cluster it runs on; "
+            "submit where the job shall run"
+        )
+        raise RequestError(msg)
     workload = merged.get("workload") or policy.defaults.workload
-    gpus = _Gpus(merged, policy, is_command=script is None)
+    gpus = read_gpus(merged)
+    types = _gpu_types(merged, given, gpus, soft)
+    total = gpus.total
+    if not gpus.asked and (script is None or types):
+        total = max(policy.defaults.gpus, 1 if types else 0) or None
     nodes, node_range = _nodes(merged.get("nodes"))
     memory = merged.get("mem")
     memory_mb = parse_memory(memory) if memory else None
@@ -76,13 +92,14 @@ def build_request(
         passed.append(("gres", gpus.other_gres))
     request = Request(
         user=user,
+        groups=tuple(groups),
         name=merged.get("job-name", ""),
         command=tuple(words),
         script=script,
         script_options=tuple(script_options),
-        gpus=gpus.total,
+        gpus=total,
         gpus_per_node=gpus.per_node,
-        gpu_types=gpus.types,
+        gpu_types=types,
         nodes=nodes,
         ntasks=_count("ntasks", merged.get("ntasks")),
         cpus_per_task=_count("cpus-per-task", merged.get("cpus-per-task")),
@@ -109,89 +126,38 @@ def build_request(
 _OURS = frozenset(
     {"gpu-type", "workload", "template", "max-cost", "fallback", "retries", "idle-ok"}
 )
-_RIVALS = (
-    ("gpus", "gpus-per-node", "gres", "gpus-per-task"),
-    ("mem", "mem-per-gpu", "mem-per-cpu"),
-    ("requeue", "no-requeue"),
-)
-"""Options that say the same thing in different forms: one given replaces the script's others."""
 
 
-def _without_rivals(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    gone = {name for family in _RIVALS for name in family if any(n in given for n in family)}
+def replaces(name: str, value: str) -> frozenset[str]:
+    """Return the options that this one replaces: itself, and its family if it says the same."""
+    if name == "gres" and not asks_gpus(name, value):
+        return frozenset({name})  # --gres=tmpfs:5 leaves a script's --gpus alone
+    return family(name)
+
+
+def _withoutreplaces(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Drop what an option given says in another form of the same family."""
+    gone = {rival for name, value in given.items() for rival in replaces(name, value)}
     return {name: value for name, value in own.items() if name not in gone}
 
 
-class _Gpus:
-    """The GPU part of a request, out of whichever option asks for them."""
+def _gpu_types(
+    merged: Mapping[str, str], given: Mapping[str, str], gpus: Gpus, soft: frozenset[str]
+) -> tuple[str, ...]:
+    """Return the GPU types wanted, best first.
 
-    def __init__(self, merged: Mapping[str, str], policy: Policy, *, is_command: bool) -> None:
-        self.total: int | None = None
-        self.per_node: int | None = None
-        self.other_gres = ""
-        named: list[str] = []
-        asked = False
-        for option in ("gpus", "gpus-per-node", "gpus-per-task"):
-            if option not in merged:
-                continue
-            if asked:
-                msg = f"--{option} and another option both ask for GPUs: give one of them"
-                raise RequestError(msg)
-            asked = True
-            kind, count = _gpu_count(option, merged[option])
-            named += [kind] if kind else []
-            if option == "gpus":
-                self.total = count
-            elif option == "gpus-per-node":
-                self.per_node = count
-            else:
-                tasks = _count("ntasks", merged.get("ntasks")) or 1
-                self.total = count * tasks
-        if (gres := self._read_gres(merged.get("gres", ""))) is not None:
-            if asked:
-                msg = "--gres and another option both ask for GPUs: give one of them"
-                raise RequestError(msg)
-            asked = True
-            kind, self.per_node = gres
-            named += [kind] if kind else []
-        types = [name for name in merged.get("gpu-type", "").split(",") if name]
-        if named and types and named != types:
-            msg = f"--gpu-type {','.join(types)} contradicts the type {named[0]} in the GPU count"
-            raise RequestError(msg)
-        self.types = tuple(named or types)
-        if not asked and (is_command or types):
-            self.total = max(policy.defaults.gpus, 1 if types else 0)
-        self.total = self.total or None
-        self.per_node = self.per_node or None
-
-    def _read_gres(self, text: str) -> tuple[str, int] | None:
-        """Return (type, GPUs per node) of a ``--gres`` list and keep its other entries."""
-        found: tuple[str, int] | None = None
-        others = []
-        for entry in text.split(",") if text and text.lower() != "none" else ():
-            entry_text = entry.removeprefix("gres:").removeprefix("gres/")
-            name, _, rest = entry_text.partition(":")
-            if name != "gpu":
-                others.append(entry)
-                continue
-            if found:
-                msg = f"--gres={text} asks for GPUs twice: a job has one GPU type"
-                raise RequestError(msg)
-            found = _gpu_count("gres", rest or "1")
-        self.other_gres = ",".join(others)
-        return found
-
-
-def _gpu_count(option: str, text: str) -> tuple[str, int]:
-    """Return (type or ``""``, count) of ``4``, ``h100`` or ``h100:4``."""
-    if text.isascii() and text.isdigit() and len(text) <= 6:  # noqa: PLR2004 - needs no pattern
-        return "", int(text)
-    match = re.fullmatch(_GPUS, text.strip(), re.ASCII)
-    if match is None or not text.strip():
-        what = "one GPU type a job" if "," in text else "a count, or a type and a count"
-        msg = f"--{option}={text} is not understood: write {what}, such as 4 or h100:4"
+    A type in the count is the one meant; a ``--gpu-type`` typed beside a script replaces the
+    script's, and one that is only a setting (*soft*) yields to any.
+    """
+    types = tuple(name for name in merged.get("gpu-type", "").split(",") if name)
+    if not gpus.gpu_type or not types or types == (gpus.gpu_type,):
+        return types or ((gpus.gpu_type,) if gpus.gpu_type else ())
+    if "gpu-type" in soft:
+        return (gpus.gpu_type,)
+    if any(name in given for name in COUNTED):
+        msg = f"--gpu-type {','.join(types)} contradicts the type {gpus.gpu_type} in the GPU count"
         raise RequestError(msg)
-    return match["type"] or "", int(match["count"] or 1)
+    return types
 
 
 def _count(option: str, text: str | None, least: int = 1) -> int | None:
@@ -218,9 +184,9 @@ def _nodes(text: str | None) -> tuple[int | None, str]:
 
 
 def _time(text: str | None) -> int | None:
-    if not text or text.strip().lower() in _UNLIMITED:
+    if not text:
         return None
-    return parse_duration(text)
+    return UNLIMITED if text.strip().lower() in _UNLIMITED else parse_duration(text)
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:
@@ -239,12 +205,29 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
+_NOT_FOR_SBATCH = {
+    "wait": "use gpu-submit's own --wait",
+    "test-only": "use --dry-run, or --explain --dry-run for the estimated start",
+    "wrap": "put the command behind --",
+    "parsable": "use gpu-submit's own --parsable",
+    "quiet": "gpu-submit must read what sbatch says",
+    "help": "see `sbatch --help`",
+    "usage": "see `sbatch --usage`",
+    "version": "see `sbatch --version`",
+}
+"""Options that change what sbatch does or prints, and so what we understand of it."""
+
+
 def _sbatch_arg(text: str) -> tuple[str, str | None]:
     """Return (long name, value) of a ``--sbatch-arg``."""
     if not text.startswith("--") or len(text) < 4:  # noqa: PLR2004
         msg = f"--sbatch-arg {text!r}: write sbatch's long form, such as --sbatch-arg=--switches=1"
         raise RequestError(msg)
-    name, sign, value = text[2:].partition("=")
+    short, sign, value = text[2:].partition("=")
+    name = long_name(short) or short  # sbatch takes options cut short, so we must know them
+    if name in _NOT_FOR_SBATCH:
+        msg = f"--sbatch-arg --{name}: {_NOT_FOR_SBATCH[name]}"
+        raise RequestError(msg)
     return name, value if sign else None
 
 
@@ -252,8 +235,8 @@ def _conflicts(given: Mapping[str, str], own: Mapping[str, str]) -> tuple[Reason
     """Rule S-501: every place where an option replaces what the script itself says."""
     found = []
     for name, value in own.items():
-        family = next((names for names in _RIVALS if name in names), (name,))
-        rival = next((other for other in family if other in given), None)
+        rivals = {other for other in given if name in replaces(other, given[other])}
+        rival = name if name in rivals else min(rivals, default=None)
         if rival is None or (rival == name and given[rival] == value):
             continue
         shown = f"--{rival}={given[rival]}" if given[rival] else f"--{rival}"

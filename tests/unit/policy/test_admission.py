@@ -135,6 +135,9 @@ def test_a_105_a_total_goes_to_the_fewest_nodes_that_share_it(asked, nodes, gpus
         {"gpus": 10, "nodes": 1},
         {"memory_mb": 2_000_000},
         {"cpus_per_task": 65},
+        {"ntasks": 65},
+        {"ntasks": 129, "nodes": 2, "gpus": 2},
+        {"gpus": 1, "nodes": 2},
     ],
 )
 def test_a_105_what_can_never_fit_is_refused_with_what_would(asked):
@@ -202,13 +205,16 @@ def test_a_109_a_limit_of_the_qos_that_no_waiting_can_overcome_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("text", "tasks"), [("0-9", 10), ("1,3,5", 3), ("0-99:10%2", 10), ("7", 1), ("1-3,8", 4)]
+    ("text", "tasks"),
+    [("0-9", 10), ("1,3,5", 3), ("0-99:10%2", 10), ("7", 1), ("1-3,8", 4), ("1,1", 1)],
 )
 def test_a_110_array_tasks_are_counted_as_slurm_counts_them(text, tasks):
     assert judge(make_request(array=text)).tasks == tasks
 
 
-@pytest.mark.parametrize("text", ["a", "5-1", "1-", "0-9:0", "1,,2", "-1", "１", "0-1001"])
+@pytest.mark.parametrize(
+    "text", ["a", "5-1", "1-", "0-9:0", "1,,2", "-1", "１", "0-1001", "0-2%x", "0-2%", "0-2%2%3"]
+)
 def test_a_110_what_is_no_array_or_too_large_is_refused(text):
     refused_by(judge(make_request(array=text)), "A-110")
 
@@ -265,7 +271,8 @@ def test_the_queue_is_read_only_where_a_limit_on_gpus_at_once_asks_for_it():
 
 def test_c_401_the_estimate_is_gpus_times_time_times_price_exactly():
     decision = judge(make_request(gpus=3, time_seconds=1000, gpu_types=("h100",)), gpu_types=PRICED)
-    assert decision.cost_micros == -(-3 * 1000 * 2_500_000 // 3600)
+    # Slurm keeps time limits in minutes, rounded up: 1000 s are 17 minutes.
+    assert decision.cost_micros == -(-3 * 1020 * 2_500_000 // 3600)
     assert "C-401" in rules(decision)
 
 
@@ -314,6 +321,20 @@ def test_c_402_a_job_that_could_cost_more_is_refused_with_the_time_that_would_pa
     asked = make_request(time_seconds=7200, max_cost_micros=2_500_000)
     reason = refused_by(judge(asked, gpu_types={"h100": PRICED["h100"]}), "C-402")
     assert "--time=01:00:00" in reason.remedy
+
+
+def test_c_402_the_time_that_would_pass_does_pass_in_slurms_minutes():
+    priced = {"gpu_types": {"h100": PRICED["h100"]}}
+    cap = make_request(time_seconds=61, max_cost_micros=50_000)
+    remedy = refused_by(judge(cap, **priced), "C-402").remedy
+    assert "--time=00:01:00" in remedy
+    assert judge(make_request(time_seconds=60, max_cost_micros=50_000), **priced).kind == "admit"
+
+
+def test_r_303_a_fallback_keeps_within_one_node_with_all_its_tasks():
+    asked = make_request(gpus=99, ntasks=8, nodes=2, workload="ocr", cpu_fallback=True)
+    decision = judge(asked)
+    assert (decision.kind, decision.nodes, decision.cpus) == ("admit", 1, 8)
 
 
 def test_c_403_max_cost_without_prices_is_refused_and_not_ignored():

@@ -13,7 +13,8 @@ from slurm_gpu_policy.errors import (
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.model.submission import Submission
-from slurm_gpu_policy.services.explain import _holds, explain
+from slurm_gpu_policy.services.explain import explain
+from slurm_gpu_policy.services.selecting import holds
 from tests.fakes.clock import FakeClock
 from tests.fakes.slurm import FakeSlurm
 
@@ -150,7 +151,7 @@ def test_a_task_that_waits_with_the_rest_is_explained_by_it(slurm):
     base = submit(slurm, gpus=8, array="0-4")
     found = explain(slurm, f"{base}_3")
     assert found.job.state is JobState.PENDING
-    assert _holds(found.job.array_task, 3)
+    assert holds(found.job.array_task, 3)
 
 
 def test_a_task_the_array_does_not_have_is_unknown(slurm):
@@ -167,7 +168,7 @@ def test_the_own_number_of_a_task_means_that_task(slurm):
 
 
 @pytest.mark.parametrize(
-    ("tasks", "number", "holds"),
+    ("tasks", "number", "expected"),
     [
         ("5-9%2", 7, True),
         ("5-9%2", 4, False),
@@ -178,5 +179,5 @@ def test_the_own_number_of_a_task_means_that_task(slurm):
         ("1,...", 9, False),
     ],
 )
-def test_a_task_list_holds_its_numbers(tasks, number, holds):
-    assert _holds(tasks, number) is holds
+def test_a_task_list_holds_its_numbers(tasks, number, expected):
+    assert holds(tasks, number) is expected

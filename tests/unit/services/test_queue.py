@@ -71,6 +71,16 @@ def test_one_call_brings_the_indexes_of_all_jobs_and_none_is_made_without_need(s
     assert [name for name, *_ in slurm.calls] == ["read", "allocations"]
 
 
+def test_only_what_is_shown_is_asked_for(slurm):
+    mine = submit(slurm)
+    slurm.user = "u3"
+    submit(slurm)
+    slurm.calls.clear()
+    view = read_queue(slurm, Wanted(users=frozenset({"u1"})))
+    assert slurm.calls[-1] == ("allocations", str(mine))
+    assert view.entries[0].gpu_indexes == {"gpu01": [0]}
+
+
 @pytest.mark.parametrize(
     ("wanted", "count"),
     [

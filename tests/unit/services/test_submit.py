@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from slurm_gpu_policy.errors import (
     Refused,
     RenderError,
+    RequestError,
     SlurmRefused,
     SlurmTimeout,
     SlurmUnavailable,
@@ -68,7 +69,7 @@ def use(slurm, clock, waits):
     return make_use(slurm, clock, waits)
 
 
-def make_use(slurm, clock, waits=None, **policy):
+def make_use(slurm, clock, waits=None, groups_of=lambda _: (), **policy):
     numbers = itertools.count(1)
     return Submit(
         slurm=slurm,
@@ -76,6 +77,7 @@ def make_use(slurm, clock, waits=None, **policy):
         policy=make_policy(**policy),
         clock=clock,
         new_token=lambda: f"t{next(numbers)}",
+        groups_of=groups_of,
         on_wait=(waits if waits is not None else []).append,
     )
 
@@ -189,6 +191,77 @@ def test_a_call_that_takes_effect_after_its_replacement_leaves_one_job(use, slur
     job_id = use.submit(submission)
     jobs = {str(i): slurm.jobs([str(i)])[0] for i in real_find(submission.token)}
     assert [i for i, job in jobs.items() if not job.state.is_over] == [str(job_id)]
+
+
+def test_of_many_a_call_that_takes_effect_late_leaves_one_job(use, slurm, monkeypatch):
+    submissions = [prepare(use), prepare(use)]
+    real_submit = slurm.submit
+
+    def submit_many(batch):
+        return (SlurmTimeout("no answer"), real_submit(batch[1]))
+
+    def submit(each):
+        real_submit(each)  # the lost one arrives late, before its replacement
+        return real_submit(each)
+
+    monkeypatch.setattr(slurm, "submit_many", submit_many)
+    monkeypatch.setattr(slurm, "submit", submit)
+    answers = use.submit_many(submissions)
+    alive = [i for i in slurm.find(submissions[0].token) if not is_over(slurm, i)]
+    assert alive == [answers[0]]
+
+
+def is_over(slurm, job_id):
+    return slurm.jobs([str(job_id)])[0].state.is_over
+
+
+def test_a_lost_job_that_fills_the_users_limit_is_found_and_not_called_refused(use, slurm):
+    submission = prepare(use)
+    real_find, looks = slurm.find, []
+
+    def find(token):
+        looks.append(token)
+        return real_find(token) if len(looks) > 1 else ()  # it arrives after the first look
+
+    slurm.time_out_after_queueing()
+    slurm.find = find
+    with pytest.MonkeyPatch.context() as patch:
+        real_submit, calls = slurm.submit, []
+
+        def submit(each):
+            calls.append(each)
+            if len(calls) > 1:
+                msg = "AssocMaxSubmitJobLimit"
+                raise SlurmRefused(msg)
+            return real_submit(each)
+
+        patch.setattr(slurm, "submit", submit)
+        job_id = use.submit(submission)
+    assert real_find(submission.token) == (job_id,)
+
+
+def test_what_runs_in_a_terminal_is_never_queued(use, slurm):
+    submission = replace(prepare(use), interactive=True)
+    for call in (lambda: use.submit(submission), lambda: use.submit_many([submission])):
+        with pytest.raises(RequestError, match="terminal"):
+            call()
+    assert slurm.records == {}
+
+
+def test_groups_are_looked_up_only_where_a_partition_asks_for_them(slurm, clock):
+    asked = []
+
+    def groups_of(user):
+        asked.append(user)
+        return ("users",)
+
+    use = make_use(slurm, clock, groups_of=groups_of)
+    use.decide_all([make_request()])
+    assert asked == []
+    closed = [replace(each, allow_groups=frozenset({"staff"})) for each in slurm.partitions]
+    slurm.partitions = tuple(closed)
+    (decision,) = use.decide_all([make_request()])
+    assert (asked[0], decision.kind) == ("u1", "refuse")
 
 
 def test_what_slurm_refuses_is_not_tried_again(use, slurm):

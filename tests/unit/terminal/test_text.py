@@ -91,7 +91,3 @@ def test_a_list_is_printed_with_one_item_a_line(capsys):
 def test_a_complaint_names_the_program_and_indents_what_follows(capsys):
     text.complain("gpu-x", "one\ntwo\x1b")
     assert capsys.readouterr().err == "gpu-x: error: one\n  two\\x1b\n"
-
-
-def test_counts_know_their_plural():
-    assert [text.counted(n, "job") for n in (0, 1, 2)] == ["0 jobs", "1 job", "2 jobs"]

@@ -91,7 +91,6 @@ def test_the_comment_carries_the_users_words_and_the_mark():
         workload="training",
         retries=2,
         idle_ok_seconds=600,
-        deadline=1_800_000_000,
         max_cost_micros=5_000_000,
     )
     comment = asked(request, template="torchrun")["comment"]
@@ -102,7 +101,6 @@ def test_the_comment_carries_the_users_words_and_the_mark():
         "template": "torchrun",
         "retries": "2",
         "idle_ok": "600",
-        "deadline": "1800000000",
         "max_cost": "5000000",
     }
 
@@ -116,12 +114,33 @@ def test_a_job_that_may_be_tried_again_can_be_requeued_and_keeps_its_output():
     found = asked(make_request("x", retries=1))
     assert "requeue" in found
     assert found["open-mode"] == "append"
-    request = make_request(
-        "x", retries=1, options=(("no-requeue", None), ("open-mode", "truncate"))
-    )
-    found = asked(request)
-    assert "requeue" not in found
+    found = asked(make_request("x", retries=1, options=(("open-mode", "truncate"),)))
     assert found["open-mode"] == "truncate"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"retries": 1, "options": (("no-requeue", None),)},
+        {"options": (("requeue", None), ("no-requeue", None))},
+        {"options": (("mem-per-gpu", "1G"), ("mem-per-cpu", "1G"))},
+    ],
+)
+def test_options_that_exclude_each_other_are_refused_and_none_is_dropped(fields):
+    with pytest.raises(RequestError, match="exclude each other"):
+        asked(make_request("x", **fields))
+
+
+def test_what_was_asked_for_each_gpu_goes_where_the_gpus_go():
+    fields = {"options": (("cpus-per-gpu", "8"), ("mem-per-gpu", "1G")), "nodes": 2}
+    found = asked(make_request("x", gpus=4, **fields), make_decision(gpus=0, cpus=16))
+    assert found.keys().isdisjoint({"cpus-per-gpu", "mem-per-gpu", "nodes"})
+    assert found["cpus-per-task"] == "16"
+
+
+def test_a_scripts_own_wait_is_left_to_gpu_submit():
+    request = make_request(script="#!/bin/sh\n", script_options=(("wait", None),))
+    assert "wait" in ask(request).replaced
 
 
 def test_memory_has_one_form():

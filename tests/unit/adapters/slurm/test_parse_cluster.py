@@ -107,7 +107,7 @@ def test_an_answer_without_a_version_is_unreadable():
 
 def test_parent_shares_are_no_number():
     line = "c|nlp||||parent|normal|normal|gres/gpu=8||gres/gpu=60|1-00:00:00|5|\n"
-    (found,) = parse_accounts.associations(line)["c"]
+    (found,) = parse_accounts.associations(line, "C")
     assert found.raw_shares is None
     assert dict(found.max_tres_per_job) == {"gres/gpu": 8}
     assert dict(found.grp_tres_mins) == {"gres/gpu": 60}

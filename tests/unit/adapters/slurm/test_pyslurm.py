@@ -10,6 +10,7 @@ import pytest
 
 from slurm_gpu_policy.adapters.slurm import pyslurm_adapter
 from slurm_gpu_policy.adapters.slurm.commands import CommandSlurm
+from slurm_gpu_policy.adapters.slurm.diagnose import diagnose
 from slurm_gpu_policy.adapters.slurm.pyslurm_adapter import PyslurmSlurm
 from slurm_gpu_policy.adapters.slurm.pyslurm_submission import Inexpressible, description
 from slurm_gpu_policy.errors import JobNotFound, SlurmRefused, SlurmTimeout, SlurmUnavailable
@@ -327,6 +328,23 @@ def test_a_release_that_does_not_fit_is_not_used(stub, by_command):
     assert by_command[0][0] == "submit_many"
     with pytest.raises(SlurmUnavailable, match=r"built for Slurm 25\.11, and this is 26\.05"):
         adapter().submit(job())
+
+
+def test_the_doctor_says_why_a_pyslurm_that_is_installed_is_not_used(stub, monkeypatch):
+    stub.slurm_api_version = lambda: (25, 11, 2)
+    slurm = adapter(always=False)
+    monkeypatch.setattr(CommandSlurm, "description", "commands of Slurm 26.05.5")
+    report = diagnose(slurm, slurm.description, "pyslurm, one hopes", "u1", 0)
+    mismatch = "was built for Slurm 25.11, and this is 26.05"
+    assert mismatch in report.pyslurm_trouble
+    assert mismatch in report.pyslurm
+    assert report.why == f"the commands, because {report.pyslurm_trouble}"
+
+
+def test_a_pyslurm_too_old_to_tell_its_release_is_not_used(stub, by_command, monkeypatch):
+    monkeypatch.setattr(Stub, "slurm_api_version", property())
+    adapter(always=False).submit_many([job()] * 50)
+    assert by_command[0][0] == "submit_many"
 
 
 def test_one_call_is_not_worth_the_import_and_many_are(stub, by_command):

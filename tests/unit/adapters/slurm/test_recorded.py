@@ -104,7 +104,8 @@ def test_a_record_under_another_name_is_not_taken(recorded, queue):
 
 
 def test_accounts_their_users_and_defaults(recorded):
-    (cluster,) = parse_accounts.associations(recorded("associations")).values()
+    name = recorded("associations").partition("|")[0]
+    cluster = parse_accounts.associations(recorded("associations"), name)
     found = parse_accounts.mark_defaults(cluster, parse_accounts.defaults(recorded("users")))
     found = parse_accounts.with_shares(found, parse_accounts.shares(recorded("shares")))
     by_place = {(one.account, one.user): one for one in found}

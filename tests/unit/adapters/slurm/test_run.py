@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from slurm_gpu_policy.adapters.slurm.run import (
+    CODE_LOST,
     Call,
     Late,
+    planning_environment,
     reading_environment,
     run,
     run_all,
     run_each,
 )
-from slurm_gpu_policy.errors import SlurmTimeout, SlurmUnavailable
+from slurm_gpu_policy.errors import SlurmRefused, SlurmTimeout, SlurmUnavailable
 
 
 def sh(script, *args):
@@ -129,6 +134,103 @@ def test_the_environment_for_reading_has_none_of_the_users_formats(monkeypatch):
     assert "SQUEUE_FORMAT" not in env
     assert "SACCT_FORMAT" not in env
     assert (env["SLURM_CONF"], env["SLURM_TIME_FORMAT"], env["TZ"]) == ("/x", "%s", "UTC0")
+
+
+def test_planning_happens_in_the_users_own_time_zone(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    assert planning_environment()["TZ"] == "Asia/Tokyo"
+    monkeypatch.delenv("TZ")
+    assert "TZ" not in planning_environment()
+    assert planning_environment()["SLURM_TIME_FORMAT"] == "%s"
+
+
+@pytest.mark.parametrize("reason", [errno.EAGAIN, errno.ENOMEM])
+def test_where_no_more_processes_are_to_be_had_fewer_run_at_once(monkeypatch, reason):
+    spawn, most = os.posix_spawnp, []
+
+    def limited(*args, **more):
+        most.append(len(children()))
+        if most[-1] >= 3:
+            raise OSError(reason, os.strerror(reason))
+        return spawn(*args, **more)
+
+    monkeypatch.setattr(os, "posix_spawnp", limited)
+    calls = [Call(sh("sleep 0.1; echo $1", str(i))) for i in range(10)]
+    answers = dict(run_each(calls, at_once=8, timeout=10))
+    assert [answers[i].stdout for i in range(10)] == [f"{i}\n" for i in range(10)]
+    assert most.count(3) == 1
+
+
+def test_where_no_more_files_can_be_opened_fewer_run_at_once(monkeypatch):
+    pipe, refuse = os.pipe2, [False] * 5 + [True]
+
+    def limited(flags):
+        if refuse and refuse.pop(0):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return pipe(flags)
+
+    monkeypatch.setattr(os, "pipe2", limited)
+    before = open_descriptors()
+    answers = run_all([Call(sh("sleep 0.1; echo $1", str(i))) for i in range(5)])
+    assert [answer.stdout for answer in answers] == [f"{i}\n" for i in range(5)]
+    assert open_descriptors() == before
+
+
+def test_not_one_file_more_is_slurm_not_there(monkeypatch):
+    def none(_flags):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pipe2", none)
+    with pytest.raises(SlurmUnavailable, match="cannot be started: Too many open files"):
+        run(("true",))
+
+
+def test_one_that_cannot_be_started_leaves_the_others_alone():
+    calls = [Call(sh("sleep 0.2; echo a")), Call(("no-such-program",)), Call(sh("echo b"))]
+    answers = dict(run_each(calls, at_once=3, timeout=10))
+    assert (answers[0].stdout, answers[2].stdout) == ("a\n", "b\n")
+    assert type(answers[1]) is SlurmUnavailable
+
+
+@pytest.mark.parametrize("text", ["a\0b", "x" * 3_000_000])
+def test_arguments_linux_does_not_take_are_refused_and_no_outage(text):
+    before = open_descriptors()
+    with pytest.raises(SlurmRefused, match="cannot be given these arguments"):
+        run(("true", text))
+    assert open_descriptors() == before
+
+
+@pytest.fixture
+def no_exit_codes():
+    """A program that ignores SIGCHLD, whose children's exit codes the kernel throws away."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("no_exit_codes")
+def test_a_code_is_known_also_where_the_caller_ignores_its_children():
+    assert run(sh("echo no >&2; exit 3")).code == 3
+    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("no_exit_codes")
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [("echo no >&2; exit 1", CODE_LOST), ("echo 7; echo hm >&2", 0), ("exit 0", 0)],
+)
+def test_a_code_that_is_lost_is_guessed_from_what_was_said(script, code):
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(run(sh(script)).code))
+    thread.start()
+    thread.join()
+    assert codes == [code]
+
+
+@pytest.mark.usefixtures("no_exit_codes")
+def test_programs_do_not_ignore_their_own_children():
+    ignored = int(run(sh("grep SigIgn /proc/$$/status")).stdout.split()[1], 16)
+    assert not ignored & (1 << signal.SIGCHLD - 1 | 1 << signal.SIGPIPE - 1)
 
 
 def children():

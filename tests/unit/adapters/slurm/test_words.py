@@ -23,6 +23,7 @@ def answer(stderr, *, program="sbatch", code=1, stdout=""):
 
 CONNECT = "Unable to contact slurm controller (connect failure)"
 FAILED = "sbatch: error: Batch job submission failed: "
+BUSY = "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n"
 
 
 @pytest.mark.parametrize(
@@ -35,11 +36,24 @@ FAILED = "sbatch: error: Batch job submission failed: "
         (FAILED + "Socket timed out on send/recv operation", SlurmTimeout),
         (FAILED + "Zero Bytes were transmitted or received", SlurmTimeout),
         (FAILED + "Invalid qos specification", SlurmRefused),
+        (BUSY + FAILED + "Resource temporarily unavailable", SlurmUnavailable),
+        (BUSY + FAILED + "Invalid qos specification", SlurmRefused),
+        (BUSY + FAILED + "Socket timed out on send/recv operation", SlurmTimeout),
+        (BUSY, SlurmUnavailable),
         ("sbatch: error: QOSMaxGRESPerUser\n" + FAILED + "Job violates policy", SlurmRefused),
     ],
 )
 def test_slurms_words_become_the_right_error(stderr, kind):
     assert type(error_in(answer(stderr))) is kind
+
+
+def test_what_sbatch_overcame_by_itself_is_no_part_of_a_refusal():
+    error = error_in(answer(BUSY + FAILED + "Invalid qos specification"))
+    assert str(error) == "Batch job submission failed: Invalid qos specification"
+
+
+def test_a_submission_that_took_sbatch_two_tries_is_queued():
+    assert submission.submitted_id(answer(BUSY, code=0, stdout="7\n")) == 7
 
 
 def test_a_connection_that_is_refused_is_certain_and_a_lost_one_is_not():

@@ -30,6 +30,16 @@ def test_a_cluster_as_it_should_be_ends_with_zero(gpu_policy):
     }
 
 
+@pytest.mark.parametrize(("adapter", "level"), [("commands of Slurm 26.05", "warn"), ("", "fail")])
+def test_a_pyslurm_that_does_not_fit_is_not_said_to_be_in_use(gpu_policy, report, adapter, level):
+    trouble = "pyslurm 25.11.2 was built for Slurm 25.11, and this is 26.05"
+    report(adapter=adapter, pyslurm=trouble, pyslurm_trouble=trouble)
+    result = gpu_policy("doctor", "--json")
+    assert levels(result)["pyslurm"] == level
+    assert f"installed, but not in use: {trouble}" in result.out
+    assert result.code == (0 if adapter else 1)
+
+
 def test_the_table_says_what_to_do(gpu_policy):
     out = gpu_policy("doctor").out
     assert "there is none: the built-in defaults are in force -> gpu-policy init" in out

@@ -6,10 +6,20 @@ import pytest
 
 from slurm_gpu_policy.apps.submit.request import build_request
 from slurm_gpu_policy.errors import RequestError
+from slurm_gpu_policy.model.request import UNLIMITED
 from tests.builders import make_policy
 
 
-def build(values=None, *, script_options=(), script=None, many=None, words=("true",), **policy):
+def build(
+    values=None,
+    *,
+    script_options=(),
+    script=None,
+    many=None,
+    words=("true",),
+    soft=frozenset(),
+    **policy,
+):
     return build_request(
         values or {},
         many=many or {},
@@ -17,6 +27,7 @@ def build(values=None, *, script_options=(), script=None, many=None, words=("tru
         script="#!/bin/bash\n" if script_options and script is None else script,
         script_options=script_options,
         user="u1",
+        soft=soft,
         policy=make_policy(**policy),
     )
 
@@ -120,11 +131,6 @@ def test_an_option_that_agrees_with_the_script_is_no_conflict():
     assert build({"time": "1:00:00"}, script_options=(("time", "1:00:00"),))[1] == ()
 
 
-def test_gpus_per_task_of_a_script_count_with_its_tasks():
-    own = (("gpus-per-task", "h100:2"), ("ntasks", "3"))
-    assert build(script_options=own)[0].gpus == 6
-
-
 def test_options_of_sbatch_that_we_do_not_read_are_passed_on_as_they_are():
     request, _ = build(
         {"output": "a b.txt", "hold": ""}, many={"sbatch-arg": ["--switches=1", "--reboot"]}
@@ -147,8 +153,74 @@ def test_mem_zero_asks_for_a_whole_nodes_memory_as_with_sbatch():
     assert (request.memory_mb, request.options) == (None, (("mem", "0"),))
 
 
-def test_unlimited_time_is_left_to_the_cluster():
-    assert build({"time": "UNLIMITED"})[0].time_seconds is None
+@pytest.mark.parametrize("text", ["UNLIMITED", "infinite", "0"])
+def test_unlimited_time_is_asked_for_and_not_left_to_a_default(text):
+    assert build({"time": text})[0].time_seconds == UNLIMITED
+    assert build({})[0].time_seconds is None
+
+
+def test_a_typed_count_counts_more_than_a_type_from_the_settings():
+    values = {"gpus": "v100:1", "gpu-type": "h100"}
+    request, _ = build(values, soft=frozenset({"gpu-type"}))
+    assert request.gpu_types == ("v100",)
+    with pytest.raises(RequestError, match="contradicts"):
+        build(values)
+
+
+def test_a_type_given_beside_a_script_replaces_the_scripts():
+    request, _ = build({"gpu-type": "a100"}, script_options=(("gres", "gpu:h100:4"),))
+    assert (request.gpu_types, request.gpus_per_node) == (("a100",), 4)
+
+
+def test_another_resource_leaves_a_scripts_gpus_alone():
+    request, conflicts = build({"gres": "tmpfs:5"}, script_options=(("gpus", "h100:4"),))
+    assert (request.gpus, request.options, conflicts) == (4, (("gres", "tmpfs:5"),), ())
+
+
+@pytest.mark.parametrize(
+    ("own", "total"),
+    [
+        ((("gpus-per-task", "2"), ("ntasks", "3")), 6),
+        ((("gpus-per-task", "1"), ("ntasks-per-node", "8"), ("nodes", "2")), 16),
+        ((("gpus-per-task", "1"),), 1),
+        ((("gpus-per-task", "1"), ("nodes", "2")), 2),
+    ],
+)
+def test_gpus_per_task_count_with_all_tasks(own, total):
+    assert build(script_options=own)[0].gpus == total
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        ("gpus-per-socket", "4"),
+        ("ntasks-per-gpu", "1"),
+        ("tres-per-task", "gres/gpu:2"),
+        ("clusters", "other"),
+        ("test-only", ""),
+    ],
+)
+def test_what_cannot_be_counted_or_decided_here_is_refused_with_what_to_do(own):
+    with pytest.raises(RequestError, match=own[0]):
+        build(script_options=(own,))
+    with pytest.raises(RequestError, match=own[0]):
+        build(many={"sbatch-arg": [f"--{own[0]}={own[1]}"]})
+
+
+@pytest.mark.parametrize("name", ["wait", "wrap", "parsable", "quiet", "version", "qui"])
+def test_what_would_change_sbatchs_answer_is_refused(name):
+    with pytest.raises(RequestError, match="sbatch-arg"):
+        build(many={"sbatch-arg": [f"--{name}"]})
+
+
+def test_an_option_cut_short_is_known_by_its_whole_name():
+    assert build(many={"sbatch-arg": ["--arra=0-3"]})[0].array == "0-3"
+
+
+def test_a_job_with_nodes_of_its_own_is_known_as_such():
+    assert build({"exclusive": ""})[0].is_exclusive
+    assert build(script_options=(("exclusive", None),))[0].is_exclusive
+    assert not build(many={"sbatch-arg": ["--exclusive=user"]})[0].is_exclusive
 
 
 def test_environment_values_keep_every_character():
