@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import threading
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.adapters.identity import current_user
+from slurm_gpu_policy.adapters.signals import signals_raise, signals_wait
 from slurm_gpu_policy.errors import (
     JobNotFound,
     Refused,
@@ -32,7 +31,6 @@ from slurm_gpu_policy.services.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import FrameType
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.decision import Decision
@@ -141,15 +139,17 @@ def allocation(
     asked = _request(rules, ("true",), gpus, gpu_type, hours, request)
     decision, submission = _prepare(use, replace(asked, template="batch"))
     patience = _Patience(rules.slurm.retry_for)
-    with _signals_raise():
+    owner = os.getpid()
+    with signals_raise():
         job_id: JobId | None = None
         try:
             job_id = granted = slurm.allocate(submission, timeout_seconds)
             detail = patience.of(lambda: slurm.job(str(granted)))
             yield Allocation(job_id, decision, detail.allocations)
         finally:
-            with _signals_wait():
-                _give_back(slurm, submission.token, job_id, patience)
+            if os.getpid() == owner:  # a child of os.fork() leaves its parent's GPUs alone
+                with signals_wait():
+                    _give_back(slurm, submission.token, job_id, patience)
 
 
 def _open(path: str | None) -> tuple[Policy, SlurmPort, Submit]:
@@ -340,51 +340,3 @@ def _give_back(slurm: SlurmPort, token: str, job_id: JobId | None, patience: _Pa
             "%s could not be given back: %s. They stay yours until the time limit; when Slurm is "
             "back: %s", what, error, remedy,
         )  # fmt: skip
-
-
-_LEAVING = (signal.SIGTERM, signal.SIGHUP)
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, then be what they were before."""
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    with _handled(_LEAVING, leave):
-        yield
-
-
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Let SIGTERM, SIGHUP and Ctrl-C take effect only after the block."""
-    came: list[int] = []
-    with _handled((*_LEAVING, signal.SIGINT), lambda number, _frame: came.append(number)):
-        yield
-    if came:
-        signal.raise_signal(came[0])
-
-
-@contextmanager
-def _handled(
-    numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]
-) -> Iterator[None]:
-    """Let *handler* take these signals during the block, where they are ours to take.
-
-    They are not outside the main thread; where they are ignored (``nohup``); and where a
-    handler is set that is not Python's, for it could not be put back.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in numbers}
-    taken = {number: old for number, old in before.items() if old not in {None, signal.SIG_IGN}}
-    for number in taken:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, old in taken.items():
-            if signal.getsignal(number) is handler:  # else the block has set its own
-                signal.signal(number, old)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from slurm_gpu_policy.adapters.clock import SystemClock
+from slurm_gpu_policy.adapters.signals import signals_raise
 from slurm_gpu_policy.errors import Refused, SlurmError
 from slurm_gpu_policy.terminal.border import POLICY_REFUSED, SLURM_REFUSED
 from slurm_gpu_policy.terminal.text import safe
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.services.ports import SlurmPort
     from slurm_gpu_policy.services.submit import Submit
 
+_LOOKS = 5
+_LOOK_SECONDS = 0.4
+"""How often, and how far apart, a job is looked for whose submission was interrupted."""
 _BATCH = 100
 """Jobs that are submitted before their ids are printed."""
 
@@ -45,6 +50,7 @@ class Call:
         self._policy = policy
         self._slurm = slurm
         self._use = use
+        self._sleep = SystemClock().sleep
 
     def carry_out(self, planned: Sequence[Planned]) -> int:
         """Decide all, refuse before anything is done, then submit; return the exit code."""
@@ -160,23 +166,35 @@ class Call:
         """Submit all, some at a time, so that ids are printed as they come."""
         for first in range(0, len(submissions), _BATCH):
             batch = submissions[first : first + _BATCH]
+            answers: Sequence[JobId | Exception]
             try:
-                if len(submissions) == 1:
-                    yield self._use.submit(batch[0])
-                else:
-                    yield from self._use.submit_many(batch)
-            except KeyboardInterrupt:
+                with signals_raise():
+                    if len(submissions) == 1:
+                        answers = [self._use.submit(batch[0])]
+                    else:
+                        answers = self._use.submit_many(batch)
+            except (KeyboardInterrupt, SystemExit):
                 self._name_what_was_queued(batch)
                 raise
+            yield from answers
 
     def _name_what_was_queued(self, batch: Sequence[Submission]) -> None:
-        """Print the ids of jobs that an interrupted call has put into the queue all the same."""
-        with suppress(SlurmError, KeyboardInterrupt):
-            for submission in batch:
-                for job_id in self._slurm.find(submission.token):
-                    say(
-                        f"interrupted, but job {job_id} is queued; cancel it with: scancel {job_id}"
-                    )
+        """Print the ids of jobs that an interrupted call has put into the queue all the same.
+
+        Slurm may still be at it, so it is asked for a moment; once more Ctrl-C ends that.
+        """
+        missing = {submission.token for submission in batch}
+        with suppress(SlurmError, KeyboardInterrupt, SystemExit):
+            for _ in range(_LOOKS):
+                for token in tuple(missing):
+                    for job_id in self._slurm.find(token):
+                        missing.discard(token)
+                        say(f"interrupted, but job {job_id} is queued; scancel {job_id} cancels it")
+                if not missing or len(batch) > 1:
+                    break
+                self._sleep(_LOOK_SECONDS)
+        if missing and len(batch) == 1:
+            say("interrupted; no job was found in the queue")
 
     def _report(self, job_id: JobId, decision: Decision, start: int | None) -> None:
         if self._params["json"]:
