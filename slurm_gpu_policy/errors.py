@@ -9,7 +9,8 @@
         |-- SlurmRefused         Slurm understood and said no, in its own words  (exit 1)
         |   `-- JobNotFound      no such job, or it left Slurm's memory
         |-- SlurmUnavailable     Slurm cannot be reached; nothing was done       (exit 4)
-        |   `-- SlurmTimeout     no answer in time; what happened is unknown
+        |   |-- SlurmTimeout     no answer in time; what happened is unknown
+        |   `-- SlurmAbsent      it is not set up here; waiting does not help
         `-- SlurmUnreadable      Slurm answered something we cannot read
 
 Exit codes are chosen in ``apps`` only; the column above says which ones they choose.
@@ -79,6 +80,10 @@ class SlurmUnavailable(SlurmError):
 
 class SlurmTimeout(SlurmUnavailable):
     """Slurm did not answer in time, so whether the call took effect is not known."""
+
+
+class SlurmAbsent(SlurmUnavailable):
+    """Slurm's programs or its configuration are not on this machine: no retry can help."""
 
 
 class SlurmUnreadable(SlurmError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from slurm_gpu_policy.errors import SlurmUnavailable
+from slurm_gpu_policy.errors import SlurmAbsent, SlurmUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ def patiently(
     ``on_wait`` is told, in words, each time a retry follows.
 
     Raises:
+        SlurmAbsent: at once, because waiting does not help.
         SlurmUnavailable: Slurm stayed away for longer than *seconds*.
     """
     deadline = clock.monotonic() + seconds
@@ -35,6 +36,8 @@ def patiently(
     while True:
         try:
             return call()
+        except SlurmAbsent:
+            raise
         except SlurmUnavailable as error:
             left = deadline - clock.monotonic()
             if left <= 0:

@@ -282,3 +282,25 @@ def test_an_interactive_job_runs_in_the_users_terminal_with_its_exit_code(u1):
 def test_an_interactive_job_without_a_terminal_reads_standard_input(u1):
     argv = ("gpu-submit", "--template", "interactive", "--gpus", "1", "-t", "2", "--", "cat")
     assert u1.run(*argv, input="through a pipe\n").stdout == "through a pipe\n"
+
+
+def test_a_scripts_own_wait_is_kept_by_gpu_submit(u1):
+    script = u1.home / "waits.sh"
+    script.write_text("#!/bin/bash\n#SBATCH --wait\n#SBATCH -o /dev/null\nexit 3\n")
+    done = u1.run("gpu-submit", "--gpus", "1", "-t", "1", "--parsable", str(script), check=False)
+    assert done.returncode == 3, done.stderr
+    wait_for(done.stdout.strip(), "FAILED")
+
+
+def test_sbatchs_own_variables_neither_escape_the_decision_nor_stand_in_its_way(u1):
+    env = {"SBATCH_GPUS": "4", "SBATCH_MEM_PER_GPU": "1G", "SBATCH_ARRAY_INX": "0-1"}
+    document = u1.submit_json("--gpus", "2", "--mem", "1G", "-t", "1", "--", "true", env=env)
+    assert (document["gpus"], document["array_tasks"]) == (2, 2)
+    wait_for(str(document["job_id"]), "COMPLETED")
+
+
+def test_the_output_of_an_array_task_is_found_where_slurm_writes_it(u1):
+    argv = ("gpu-submit", "--gpus", "1", "-t", "2", "-a", "0-1", "--watch", "--follow")
+    done = u1.run(*argv, "--", "sh", "-c", "echo from task $SLURM_ARRAY_TASK_ID; sleep 3")
+    for task in (0, 1):
+        assert f"from task {task}" in done.stdout

@@ -17,6 +17,7 @@ from slurm_gpu_policy.adapters.slurm.run import (
     run,
     run_all,
     run_each,
+    submission_environment,
 )
 from slurm_gpu_policy.adapters.slurm.words import (
     ALREADY_OVER,
@@ -196,6 +197,7 @@ class CommandSlurm:
             form.sbatch_argv(submission),
             stdin=form.script_bytes(submission),
             timeout=self._submit_seconds,
+            env=submission_environment(),
         )
         return form.submitted_id(answer)
 
@@ -206,10 +208,12 @@ class CommandSlurm:
         results: dict[int, JobId | Exception] = {}
         places: list[int] = []  # of the submissions that can be said in sbatch's words
 
+        env = submission_environment()
+
         def calls() -> Iterator[Call]:
             for place, one in enumerate(submissions):
                 try:
-                    call = Call(form.sbatch_argv(one), stdin=form.script_bytes(one))
+                    call = Call(form.sbatch_argv(one), stdin=form.script_bytes(one), env=env)
                 except SlurmError as error:
                     results[place] = error
                 else:

@@ -87,6 +87,10 @@ def filled(path: str, job: Job, work_dir: str) -> str:
         return found[0] if value is None else value.zfill(min(int(found[1] or 0), 10))
 
     path = _PATTERN.sub(fill, path)
+    folder, slash, name = path.rpartition("/")
+    if is_task and name == f"slurm-{job.job_id}.out":
+        # What 22.05 calls a task's output where none was named; the file has Slurm's own name.
+        path = f"{folder}{slash}slurm-{job.array_job_id}_{job.array_task}.out"
     return path if path.startswith("/") or not path else f"{work_dir}/{path}"
 
 

@@ -16,7 +16,13 @@ from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from slurm_gpu_policy.errors import SlurmError, SlurmRefused, SlurmTimeout, SlurmUnavailable
+from slurm_gpu_policy.errors import (
+    SlurmAbsent,
+    SlurmError,
+    SlurmRefused,
+    SlurmTimeout,
+    SlurmUnavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -387,7 +393,7 @@ def _cannot_start(program: str, error: OSError | ValueError) -> SlurmError:
             f"the program {program} is not on this machine's PATH: "
             "install Slurm's client commands, or load the site's Slurm module"
         )
-        return SlurmUnavailable(msg)
+        return SlurmAbsent(msg)
     why = str(error) if isinstance(error, ValueError) else error.strerror or str(error)
     if isinstance(error, ValueError) or error.errno in _BAD_ARGUMENTS:
         return SlurmRefused(f"{program} cannot be given these arguments: {why}")
@@ -409,13 +415,31 @@ def reading_environment() -> dict[str, str]:
     return env
 
 
+_DECIDED = tuple(
+    f"SBATCH_{name}"
+    for name in (
+        "GPUS", "GPUS_PER_NODE", "GPUS_PER_SOCKET", "GPUS_PER_TASK", "GRES", "TRES_PER_TASK",
+        "MEM_PER_CPU", "MEM_PER_GPU", "MEM_PER_NODE", "REQUEUE", "NO_REQUEUE", "WAIT", "TEST_ONLY",
+    )
+)  # fmt: skip
+"""sbatch's own variables that would stand beside our options, or change what it answers."""
+
+
+def submission_environment() -> dict[str, str]:
+    """Return the environment for sbatch: the job's own, without what was decided otherwise.
+
+    Of two options of one family sbatch refuses the job, also where one is a variable.
+    """
+    return {name: value for name, value in os.environ.items() if name not in _DECIDED}
+
+
 def planning_environment() -> dict[str, str]:
     """Return the environment for ``sbatch --test-only``: as for reading, in the user's own zone.
 
     sbatch reads ``--begin=16:00`` and prints the planned start in the zone it runs in; the
     Unix seconds it prints are the same in every one.
     """
-    env = reading_environment()
+    env = {name: value for name, value in reading_environment().items() if name not in _DECIDED}
     if "TZ" in os.environ:
         env["TZ"] = os.environ["TZ"]
     else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.errors import (
     JobNotFound,
+    SlurmAbsent,
     SlurmError,
     SlurmRefused,
     SlurmTimeout,
@@ -50,8 +51,6 @@ _UNREACHABLE = (
     "No route to host",
     "Network is unreachable",
     "Unable to resolve",
-    "Could not establish a configuration source",
-    "Unable to process configuration file",
     "Unable to determine this slurmd's NodeName",
     "slurm controller in standby mode",
     "failed to open persistent connection",
@@ -61,6 +60,8 @@ _UNREACHABLE = (
     "Munge encode failed",
     "If munged is up",
 )
+# There is no configuration to go by, and waiting makes none.
+_ABSENT = ("Could not establish a configuration source", "Unable to process configuration file")
 # Slurm answers and does nothing at the moment; sbatch has tried for two minutes by itself.
 _BUSY = ("Resource temporarily unavailable", "Slurm temporarily unable to accept job")
 _WILL_RETRY = "retrying"
@@ -102,6 +103,9 @@ def error_for(
             "what happened is not known"
         )
         return SlurmTimeout(msg)
+    if any(phrase in text for phrase in _ABSENT):
+        msg = f"Slurm is not set up here: {program} says: {text}; see $SLURM_CONF"
+        return SlurmAbsent(msg)
     if any(phrase in text for phrase in _UNREACHABLE):
         msg = f"Slurm cannot be reached: {program} says: {text}; see `scontrol ping`"
         return SlurmUnavailable(msg)

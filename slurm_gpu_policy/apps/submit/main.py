@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 PREFIX = "GPU_POLICY"
 _SBATCH_NAMES = {"array-inx": "array", "timelimit": "time", "mem-per-node": "mem"}
 """sbatch's variables whose names differ from the option's."""
+_LEVELS = {ParameterSource.COMMANDLINE: 0, ParameterSource.ENVIRONMENT: 1}
+_SBATCH_VARIABLE = 2
+_SETTING = 3
+"""Where options come from; the lower number counts."""
 _OTHER_CLUSTERS = ("SLURM_CLUSTERS", "SBATCH_CLUSTERS")
 """Variables by which sbatch and squeue would talk to another cluster."""
 _SETTINGS = {
@@ -126,26 +130,24 @@ def _option_values(ctx: click.Context, spoken: set[str]) -> tuple[dict[str, str]
     """
     from slurm_gpu_policy.apps.submit.request import replaces  # noqa: PLC0415
 
-    values: dict[str, str] = {}
-    soft: set[str] = set()
+    levels: dict[int, dict[str, str]] = {level: {} for level in range(4)}
     for option in REQUEST_OPTIONS:
         value = ctx.params[parameter(option)]
         if option.many or value is None or value is False:
             continue
-        source = ctx.get_parameter_source(parameter(option))
-        if source is ParameterSource.DEFAULT_MAP and replaces(option.name, str(value)) & spoken:
-            continue
         if value == "":
             msg = f"--{option.name} has an empty value: leave it out"
             raise RequestError(msg)
-        if source is not ParameterSource.COMMANDLINE:
-            soft.add(option.name)
-        values[option.name] = "" if value is True else value
-    for name, value in _sbatch_environment():
-        if name not in values and value:
-            values[name] = value
-            soft.add(name)
-    return values, frozenset(soft)
+        source = ctx.get_parameter_source(parameter(option))
+        level = _LEVELS.get(source, _SETTING) if source else _SETTING
+        levels[level][option.name] = "" if value is True else value
+    levels[_SBATCH_VARIABLE] = dict(_sbatch_environment())
+    values: dict[str, str] = {}
+    for level, found in levels.items():
+        # What says the same in another form yields too: --mem to a typed --mem-per-gpu.
+        above = set(values) | (spoken if level == _SETTING else set())
+        values |= {n: v for n, v in found.items() if not replaces(n, v) & above}
+    return values, frozenset(values.keys() - levels[0].keys())
 
 
 def _sbatch_environment() -> Iterator[tuple[str, str]]:
@@ -158,7 +160,7 @@ def _sbatch_environment() -> Iterator[tuple[str, str]]:
         if variable.startswith("SBATCH_"):
             word = variable.removeprefix("SBATCH_").lower().replace("_", "-")
             name = _SBATCH_NAMES.get(word, word)
-            if name in names:
+            if name in names or name == "exclusive":
                 yield name, value
 
 

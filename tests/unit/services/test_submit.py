@@ -13,6 +13,7 @@ from slurm_gpu_policy.errors import (
     Refused,
     RenderError,
     RequestError,
+    SlurmAbsent,
     SlurmRefused,
     SlurmTimeout,
     SlurmUnavailable,
@@ -157,6 +158,15 @@ def test_a_controller_that_stays_away_ends_in_unavailable_within_the_sites_time(
     assert not isinstance(gone.value, SlurmTimeout)
     assert 120 <= clock.monotonic() - began <= 121
     assert slurm.records == {}
+
+
+def test_a_slurm_that_is_not_there_at_all_is_not_waited_for(use, slurm, clock):
+    submission = prepare(use)
+    slurm.unavailable(times=1, error=SlurmAbsent("sbatch is not on this machine's PATH"))
+    began = clock.monotonic()
+    with pytest.raises(SlurmAbsent):
+        use.submit(submission)
+    assert clock.monotonic() == began
 
 
 def test_a_lost_answer_is_looked_for_and_the_job_not_submitted_twice(use, slurm):

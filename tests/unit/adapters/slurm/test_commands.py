@@ -13,6 +13,7 @@ from slurm_gpu_policy.adapters.slurm.kept_answers import KeptAnswers
 from slurm_gpu_policy.adapters.slurm.select import select_slurm
 from slurm_gpu_policy.adapters.slurm.submission import BATCH_ONLY
 from slurm_gpu_policy.errors import (
+    SlurmAbsent,
     SlurmRefused,
     SlurmTimeout,
     SlurmUnavailable,
@@ -62,7 +63,7 @@ def test_one_of_many_that_hangs_is_answered_with_a_doubt(program):
 def test_without_sbatch_no_job_of_many_is_queued(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     answers = slurm().submit_many([job(), job()])
-    assert [type(answer) for answer in answers] == [SlurmUnavailable] * 2
+    assert [type(answer) for answer in answers] == [SlurmAbsent] * 2
 
 
 def test_only_submissions_whose_sbatch_never_started_are_certainly_not_queued(program, monkeypatch):
@@ -79,9 +80,9 @@ def test_only_submissions_whose_sbatch_never_started_are_certainly_not_queued(pr
     batch = [job(), job(("job-name", "slow")), job(), job()]
     answers = slurm(submit_seconds=1).submit_many(batch)
     assert (answers[0], answers[3]) == (7, 7)
-    assert type(answers[1]) is not SlurmUnavailable
+    assert not isinstance(answers[1], SlurmAbsent)
     assert isinstance(answers[1], SlurmTimeout)
-    assert type(answers[2]) is SlurmUnavailable
+    assert type(answers[2]) is SlurmAbsent
 
 
 def test_a_limit_of_processes_slows_many_submissions_and_loses_none(program, monkeypatch, tmp_path):

@@ -19,7 +19,7 @@ from slurm_gpu_policy.adapters.slurm.run import (
     run_all,
     run_each,
 )
-from slurm_gpu_policy.errors import SlurmRefused, SlurmTimeout, SlurmUnavailable
+from slurm_gpu_policy.errors import SlurmAbsent, SlurmRefused, SlurmTimeout, SlurmUnavailable
 
 
 def sh(script, *args):
@@ -189,7 +189,7 @@ def test_one_that_cannot_be_started_leaves_the_others_alone():
     calls = [Call(sh("sleep 0.2; echo a")), Call(("no-such-program",)), Call(sh("echo b"))]
     answers = dict(run_each(calls, at_once=3, timeout=10))
     assert (answers[0].stdout, answers[2].stdout) == ("a\n", "b\n")
-    assert type(answers[1]) is SlurmUnavailable
+    assert type(answers[1]) is SlurmAbsent
 
 
 @pytest.mark.parametrize("text", ["a\0b", "x" * 3_000_000])

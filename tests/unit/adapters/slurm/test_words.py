@@ -9,6 +9,7 @@ from slurm_gpu_policy.adapters.slurm.run import Answer
 from slurm_gpu_policy.adapters.slurm.words import error_in, said
 from slurm_gpu_policy.errors import (
     JobNotFound,
+    SlurmAbsent,
     SlurmRefused,
     SlurmTimeout,
     SlurmUnavailable,
@@ -32,7 +33,7 @@ BUSY = "sbatch: error: Slurm temporarily unable to accept job, sleeping and retr
         (FAILED + CONNECT, SlurmUnavailable),
         ("slurm_load_jobs error: " + CONNECT, SlurmUnavailable),
         ("sacctmgr: error: failed to open persistent connection to host:x", SlurmUnavailable),
-        ("sbatch: fatal: Could not establish a configuration source", SlurmUnavailable),
+        ("sbatch: fatal: Could not establish a configuration source", SlurmAbsent),
         (FAILED + "Socket timed out on send/recv operation", SlurmTimeout),
         (FAILED + "Zero Bytes were transmitted or received", SlurmTimeout),
         (FAILED + "Invalid qos specification", SlurmRefused),

@@ -182,6 +182,17 @@ def test_sbatchs_own_variables_are_decided_on_and_passed_on(run, slurm, monkeypa
     assert (found["array"], found["time"], found["gres"]) == ("0-2", "00:07:00", "gpu:h100:1")
 
 
+def test_what_is_typed_counts_more_than_a_setting_in_another_form(
+    run, slurm, settings, monkeypatch
+):
+    settings.write_text("mem-per-gpu: 1G\ngpus: 4\n")
+    monkeypatch.setenv("SBATCH_GRES", "gpu:h100:3")
+    assert run("--mem", "2G", "--gpus-per-node", "h100:2", "--", "true")[0] == 0
+    found = options(slurm)
+    assert (found["mem"], found["gres"]) == ("2048M", "gpu:h100:2")
+    assert "mem-per-gpu" not in found
+
+
 def test_a_dry_run_can_be_set_in_the_environment(run, slurm, monkeypatch):
     monkeypatch.setenv("GPU_POLICY_DRY_RUN", "1")
     code, out, _ = run("--", "true")
