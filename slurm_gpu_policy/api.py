@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from slurm_gpu_policy import bootstrap
@@ -26,6 +26,7 @@ from slurm_gpu_policy.errors import (
     SlurmError,
     SlurmUnavailable,
 )
+from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.request import Request
 from slurm_gpu_policy.services.patience import patiently
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SubmittedJob:
     """A job in the queue, and the decision that let it in."""
 
@@ -51,7 +52,7 @@ class SubmittedJob:
     decision: Decision
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Allocation:
     """GPUs that are yours while the ``with`` block lasts."""
 
@@ -158,7 +159,7 @@ def _open(path: str | None) -> tuple[Policy, SlurmPort, Submit]:
     return policy, slurm, bootstrap.make_submit(policy, slurm)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Patience:
     """How long Slurm is asked again while it is away."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from slurm_gpu_policy.model.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 _NO_LIMIT: Mapping[str, int] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Association:
     """A place in the account tree: an account (``user`` empty), or a user in one.
 
@@ -43,7 +45,7 @@ class Association:
     max_submit_jobs: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Qos:
     """A quality of service with its limits, in the units of :class:`Association`."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from slurm_gpu_policy.model.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NodeGpus:
     """GPUs of one type on one node. ``type`` is ``""`` where the site's GRES is untyped."""
 
@@ -21,7 +23,7 @@ class NodeGpus:
     used: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Node:
     """One node. ``state`` is Slurm's base state in upper case, ``flags`` its modifiers."""
 
@@ -52,7 +54,7 @@ _GONE = frozenset({"DOWN", "ERROR", "FUTURE"})
 _KEPT_BACK = frozenset({"DRAIN", "DOWN", "FAIL", "INVALID_REG"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Partition:
     """One partition. An empty ``allow_*`` allows all; a ``None`` limit is unlimited."""
 
@@ -75,7 +77,7 @@ class Partition:
     billing_weights: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reservation:
     """One reservation; times in Unix seconds."""
 
@@ -91,7 +93,7 @@ class Reservation:
     tres: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClusterConfig:
     """The controller's settings. ``settings`` keeps every key as Slurm prints it."""
 

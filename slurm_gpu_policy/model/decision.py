@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from slurm_gpu_policy.model.record import record
 
 Kind = Literal["admit", "hold", "refuse"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reason:
     """One rule's word on a request.
 
@@ -23,7 +24,7 @@ class Reason:
     remedy: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decision:
     """Admit, hold for approval, or refuse; and where the job goes if it goes.
 

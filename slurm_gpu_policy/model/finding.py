@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from slurm_gpu_policy.model.record import record
 
 Level = Literal["ok", "warn", "fail"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """One thing looked at: ``ok``, ``warn`` (works, but not as well as it could) or ``fail``."""
 

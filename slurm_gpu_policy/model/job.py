@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from slurm_gpu_policy.model.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +56,7 @@ _ACTIVE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Job:
     """One record of the queue: a job, one array task, or the pending rest of an array.
 
@@ -99,7 +101,7 @@ class Job:
     features: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NodeAllocation:
     """What one job holds on one node; ``gpu_indexes`` are Slurm's GRES index numbers."""
 
@@ -110,7 +112,7 @@ class NodeAllocation:
     memory_mb: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobDetail:
     """One job looked at closely."""
 
@@ -130,7 +132,7 @@ class JobDetail:
     excluded_nodes: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PriorityFactors:
     """A pending job's priority as ``sprio`` shows it, in weighted points.
 
@@ -152,7 +154,7 @@ class PriorityFactors:
     tres: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AccountingRecord:
     """One run of one job in Slurm's accounting; a requeued job has one record per run."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from slurm_gpu_policy.model.record import record
 
 UNLIMITED: Final = 0
 """A time limit of no limit, as in ``sbatch --time=0``."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """One job as its user wrote it down: options, script directives and settings merged.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from slurm_gpu_policy.model.record import record
 
 if TYPE_CHECKING:
     from slurm_gpu_policy.model.account import Association, Qos
@@ -31,7 +32,7 @@ TO_DECIDE = (Part.PARTITIONS, Part.NODES, Part.ASSOCIATIONS, Part.QOS, Part.CONF
 """What a decision on a request needs to know, as a rule (policy/admission.py)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Snapshot:
     """What Slurm said at ``time`` (Unix seconds). Parts not asked for are empty or ``None``."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from slurm_gpu_policy.model.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Submission:
     """Everything Slurm needs to queue one job.
 

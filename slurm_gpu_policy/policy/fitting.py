@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.decision import Reason
+from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.request import UNLIMITED
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.units import counted, format_duration
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.policy.gpu_kinds import Kind
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Need:
     """A request with account, QOS and number of array tasks settled, ready to be routed."""
 
@@ -38,7 +39,7 @@ class Need:
     """MaxWall of partitions' own QOS."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Route:
     """A place where the job can run."""
 

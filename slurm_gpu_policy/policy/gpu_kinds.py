@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.decision import Reason
+from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.policy import rules
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.request import Request
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kind:
     """A GPU type as this cluster offers it: the site's entry joined with the nodes that have it.
 

@@ -7,9 +7,9 @@ are read as such instead of being listed (the full list: slurm, src/common/job_s
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.units import format_duration
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _RESOURCES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LimitReason:
     """A limit reason taken apart; texts are lower case, ``""`` where the name says nothing."""
 

@@ -6,10 +6,10 @@ clusters. What the file did not say (the built-in workload classes) is not warne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.config.builtin import WORKLOADS
+from slurm_gpu_policy.model.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_NAMED = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UnknownName:
     """A name at ``where`` in the file (as keys) that is no ``kind`` of this cluster."""
 

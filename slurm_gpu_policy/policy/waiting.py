@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.policy.limit_reasons import limit_facts, limit_words, read_limit_reason
 from slurm_gpu_policy.units import format_duration
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.snapshot import Snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Words:
     """Why a job waits (``text``), what its user can do (``advice``), and what was found."""
 
@@ -37,7 +37,7 @@ NO_WORDS = Words("")
 """For a job that does not wait."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """A pending job's place in one partition's line: 1 is first of ``of``."""
 

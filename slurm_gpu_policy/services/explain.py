@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from slurm_gpu_policy.errors import JobNotFound, RequestError, SlurmRefused, SlurmUnavailable
+from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.policy.ending import ending_words
 from slurm_gpu_policy.policy.waiting import NO_WORDS, needs_limits, places, waiting_words
@@ -28,7 +28,7 @@ class ExplainPort(ReadPort, AccountPort, Protocol):
     """What explaining needs of Slurm."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Explanation:
     """One job, or the record that speaks for its array or group, with the others beside it.
 

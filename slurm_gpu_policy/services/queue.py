@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.policy.waiting import NO_WORDS, reason_words
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.services.ports import ReadPort
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """Which jobs to show; an empty set lets all pass."""
 
@@ -37,7 +37,7 @@ class Wanted:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GpuCount:
     """GPUs of one type: ``total = used + free + down``; ``down`` ones are on nodes out of order."""
 
@@ -48,7 +48,7 @@ class GpuCount:
     down: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One job of the queue; ``words`` are empty unless it waits."""
 
@@ -67,7 +67,7 @@ class Entry:
         return gpu_indexes(self.allocations)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class QueueView:
     """The queue at one moment (Unix seconds)."""
 

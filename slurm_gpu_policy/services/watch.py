@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.errors import JobNotFound, SlurmError, SlurmUnavailable
 from slurm_gpu_policy.model.job import JobState
+from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.policy.waiting import places_of
 from slurm_gpu_policy.services.patience import patiently
@@ -31,7 +32,7 @@ _PATIENCE_SECONDS = 600
 _HOLDS_NODES = frozenset({JobState.RUNNING, JobState.SUSPENDED})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sight:
     """What one look showed.
 

@@ -15,12 +15,12 @@ What is said here was found by asking sbatch itself (tests/e2e/test_sbatch_direc
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.adapters.rendering import sbatch_grammar as grammar
 from slurm_gpu_policy.adapters.rendering.quoting import Quoted, comment_text
 from slurm_gpu_policy.errors import RequestError
+from slurm_gpu_policy.model.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ _SPACES = frozenset(_SPACE)
 _NEXT_COMPONENT = frozenset({":", "hetjob", "packjob"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Directive:
     """One option of a script. ``line`` counts from 1; ``name`` is the long name."""
 

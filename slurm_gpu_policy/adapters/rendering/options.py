@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.adapters.rendering.sbatch_grammar import GPU_FORMS, PER_GPU, family
 from slurm_gpu_policy.errors import RequestError
+from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.request import UNLIMITED
 from slurm_gpu_policy.model.tag import write_tag
 from slurm_gpu_policy.units import format_duration, parse_duration, parse_memory
@@ -26,7 +26,7 @@ _DURATIONS = frozenset({"time", "time-min"})
 _MEMORIES = frozenset({"mem", "mem-per-cpu", "mem-per-gpu"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asked:
     """What we ask of sbatch, and which of the user's own directives that replaces.
 

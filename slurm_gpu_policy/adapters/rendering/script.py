@@ -20,7 +20,7 @@ from slurm_gpu_policy.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _SHELLS = frozenset({"ash", "bash", "dash", "ksh", "ksh93", "mksh", "sh", "yash", "zsh"})
 _HASH_COMMENTS = _SHELLS | frozenset(
     {
@@ -97,7 +97,7 @@ def exports(environment: Sequence[tuple[str, str]], *, bash: bool = True) -> str
     quote = bash_word if bash else posix_word
     lines = []
     for name, value in environment:
-        if not _VARIABLE.fullmatch(name) or name.startswith("_gs_"):
+        if not re.fullmatch(_VARIABLE, name, re.ASCII) or name.startswith("_gs_"):
             msg = (
                 f"the variable {name!r} cannot be exported: a name is of letters, digits and _, "
                 "and does not begin with _gs_"

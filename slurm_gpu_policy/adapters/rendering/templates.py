@@ -19,12 +19,12 @@ from __future__ import annotations
 import os
 import os.path
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from slurm_gpu_policy import resources
 from slurm_gpu_policy.adapters.rendering.sbatch_grammar import LONG
 from slurm_gpu_policy.errors import RenderError
+from slurm_gpu_policy.model.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,13 +34,13 @@ BUILT_IN = "built-in"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _COMMENT = re.compile(r"\s*\{#-?(.*?)-?#\}", re.DOTALL)
-_PARAM = re.compile(
+# Texts: re compiles and keeps those that are used; a template without parameters uses none.
+_PARAM = (
     r"(?P<name>[A-Za-z_]\w*)(?:\s+(?P<kind>[\w.-]+(?:\|[\w.-]+)*))?"
-    r"\s*(?:=(?P<default>[^:]*))?(?::(?P<description>.*))?",
-    re.ASCII | re.DOTALL,
+    r"\s*(?:=(?P<default>[^:]*))?(?::(?P<description>.*))?"
 )
-_INTEGER = re.compile(r"[0-9]{1,18}", re.ASCII)
-_OPTION = re.compile(r"([a-z0-9-]+)\s*(?:=(.*))?", re.ASCII | re.DOTALL)
+_INTEGER = r"[0-9]{1,18}"
+_OPTION = r"([a-z0-9-]+)\s*(?:=(.*))?"
 
 RESERVED = frozenset(
     {
@@ -61,7 +61,7 @@ RESERVED = frozenset(
 """Names of the values every template is given; parameters have other names."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Param:
     """A parameter of a template; without a default it must be given.
 
@@ -80,7 +80,7 @@ class Param:
             ValueError: *text* is not of the parameter's kind.
         """
         if self.kind == "int":
-            if not _INTEGER.fullmatch(text):
+            if not re.fullmatch(_INTEGER, text, re.ASCII):
                 msg = f"{self.name} is a whole number, not {text!r}"
                 raise ValueError(msg)
             return int(text)
@@ -90,7 +90,7 @@ class Param:
         return text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Template:
     """A template and what it says of itself. ``origin`` is ``built-in`` or the file's path."""
 
@@ -249,7 +249,7 @@ def _problem(said: Mapping[str, str], params: Mapping[str, Param]) -> str | None
 
 
 def _read_param(text: str) -> Param:
-    match = _PARAM.fullmatch(text)
+    match = re.fullmatch(_PARAM, text, re.ASCII | re.DOTALL)
     if match is None:
         msg = f"cannot read {text!r}: write {{# param NAME KIND = DEFAULT : DESCRIPTION #}}"
         raise ValueError(msg)
@@ -269,7 +269,7 @@ def _read_param(text: str) -> Param:
 
 
 def _read_option(text: str) -> tuple[str, str | None]:
-    match = _OPTION.fullmatch(text)
+    match = re.fullmatch(_OPTION, text, re.ASCII | re.DOTALL)
     if match is None or match[1] not in LONG:
         msg = f"{text!r} is no option of sbatch: write {{# option NAME = VALUE #}}"
         raise ValueError(msg)

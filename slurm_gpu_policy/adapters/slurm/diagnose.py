@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from slurm_gpu_policy.adapters.slurm.run import (
 )
 from slurm_gpu_policy.adapters.slurm.words import error_in, said
 from slurm_gpu_policy.errors import SlurmError
+from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ _VERSION_SECONDS = 3.0
 _OPERATOR_LEVELS = frozenset({"Administrator", "Operator"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Report:
     """What was found. An empty text for a trouble means that there is none.
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.submission import Submission
 
 _PARSABLE = re.compile(r"^(\d+)(?:;.*)?$", re.MULTILINE | re.ASCII)
-_PLANNED = re.compile(r"Job \d+ to start at (\d+) ", re.ASCII)
-_GRANTED = re.compile(r"(?:Granted|Pending) job allocation (\d+)|job (\d+) queued", re.ASCII)
+_PLANNED = r"Job \d+ to start at (\d+) "
+_GRANTED = r"(?:Granted|Pending) job allocation (\d+)|job (\d+) queued"
 _CANNOT_SAY = (
     "Requested node configuration is not available",
     "Requested nodes are busy",
@@ -107,7 +107,7 @@ def planned_start(answer: Answer) -> int | None:
     Raises:
         SlurmError: the request itself is refused.
     """
-    if found := _PLANNED.search(answer.stderr):
+    if found := re.search(_PLANNED, answer.stderr, re.ASCII):
         return int(found[1])
     if any(phrase in said(answer) for phrase in _CANNOT_SAY):
         return None
@@ -116,5 +116,5 @@ def planned_start(answer: Answer) -> int | None:
 
 def allocated_id(text: str) -> JobId | None:
     """Return the id salloc named on standard error, granted or still waiting."""
-    found = _GRANTED.findall(text)
+    found = re.findall(_GRANTED, text, re.ASCII)
     return JobId(int("".join(found[-1]))) if found else None
