@@ -2,9 +2,10 @@
 
     bench/run.py [--adapter commands|pyslurm] [--rounds 30] [--jobs 1000] [--queue 10000]
 
-Needs the local cluster and an empty queue. All jobs are to begin an hour later, so that nothing
-runs beside the measurement, and are cancelled at the end. Each round measures every contender once,
-in turn, so that whatever else the machine does meets all of them alike.
+Needs the local cluster and an empty queue. All jobs are held or to begin an hour later, so that
+nothing runs beside the measurement, and are cancelled at the end. Each round measures every
+contender once, in turn, so that whatever else the machine does meets all of them alike. Exits
+with 1 where a ratio is above its limit.
 """
 
 from __future__ import annotations
@@ -78,6 +79,24 @@ def main() -> None:
         finally:
             subprocess.run(["scancel", "--me"], check=False)
     print(json.dumps(report, indent=2))
+    above = [f"{name} is {ratio}, above {limit}" for name, ratio, limit in ratios(report)
+             if ratio > limit]  # fmt: skip
+    sys.exit("; ".join(above) or 0)
+
+
+def ratios(report: dict) -> list[tuple[str, float, float]]:
+    """Return what is compared: name, ratio found, and the most it may be."""
+    adapter = report["machine"]["adapter"]
+    most = {"commands": 0.8, "pyslurm": 1.2}[adapter]
+    one = report["one submission"]["gpu-submit / submitit"]
+    return [
+        (f"one gpu-submit to one submitit ({adapter})", one, most),
+        ("gpu-submit --jobs to a loop of sbatch", report["many submissions"]["ratio"], 1.0),
+        *(
+            (f"snapshot of {size} to squeue", found["ratio"], 1.5)
+            for size, found in report["snapshot"].items()
+        ),
+    ]
 
 
 class Bench:
@@ -88,7 +107,7 @@ class Bench:
         self.options = options
         self.policy = folder / "policy.yaml"
         self.policy.write_text(f"slurm: {{adapter: {options.adapter}}}\n")
-        always = ("--policy", str(self.policy), "-b", LATER, "-t", "1", "--parsable")
+        always = ("--policy", str(self.policy), "-H", "-t", "1", "--parsable")
         self.batch = [str(BIN / "gpu-submit"), *always]
 
     def one_submission(self) -> dict:

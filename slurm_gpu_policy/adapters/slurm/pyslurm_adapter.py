@@ -117,18 +117,27 @@ class PyslurmSlurm(CommandSlurm):
         """See :meth:`slurm_gpu_policy.services.ports.SubmitPort.submit_many`."""
         if self._load_library(calls=len(submissions)) is None:
             return super().submit_many(submissions)
-        answers: list[JobId | Exception] = []
+        answers: dict[int, JobId | Exception] = {}
+        for_sbatch: list[int] = []
+        away: SlurmUnavailable | None = None
         for place, submission in enumerate(submissions):
+            if away is not None:  # each further try would wait ten seconds for the same answer
+                answers[place] = SlurmUnavailable(f"not tried: {away}")
+                continue
             try:
-                answers.append(self.submit(submission))
+                if self._said(submission) is None:
+                    for_sbatch.append(place)
+                else:
+                    answers[place] = self.submit(submission)
             except SlurmUnavailable as error:
-                # Each further try would wait ten seconds more for the same answer.
-                rest = len(submissions) - place - 1
-                later = SlurmUnavailable(f"not tried: {error}")
-                return (*answers, error, *[later] * rest)
+                answers[place] = away = error
             except SlurmError as error:
-                answers.append(error)
-        return tuple(answers)
+                answers[place] = error
+        # What only sbatch can say goes to several of them at once, not to one after another.
+        if for_sbatch:
+            said = super().submit_many([submissions[place] for place in for_sbatch])
+            answers |= dict(zip(for_sbatch, said, strict=True))
+        return tuple(answers[place] for place in range(len(submissions)))
 
     def _said(self, submission: Submission) -> dict[str, Any] | None:
         """Return the submission in pyslurm's words; ``None`` where only sbatch has them."""

@@ -361,3 +361,18 @@ def test_standard_error_is_put_back(stub, capfd):
     adapter().submit(job())
     os.write(2, b"mine\n")
     assert capfd.readouterr().err == "mine\n"
+
+
+def test_of_many_what_only_sbatch_can_say_goes_there_together(stub, monkeypatch):
+    together = []
+
+    def submit_many(self, submissions):
+        together.append(len(submissions))
+        return tuple(700 + place for place in range(len(submissions)))
+
+    monkeypatch.setattr(CommandSlurm, "submit_many", submit_many)
+    batch = [job(), job(("begin", "now+1hour")), job(), job(("begin", "now+1hour"))]
+    answers = adapter().submit_many(batch)
+    assert together == [2]
+    assert (answers[1], answers[3]) == (700, 701)
+    assert len(stub.told) == 2
