@@ -6,7 +6,7 @@ import signal
 
 from slurm_gpu_policy.model.job import JobState
 
-_NO_OUTPUT = 53
+NO_OUTPUT = 53
 """Slurm's own mark (0:53) for a job whose output file or working directory cannot be used."""
 _NOT_EXECUTABLE, _NOT_FOUND, _SIGNAL_BASE = 126, 127, 128
 
@@ -39,7 +39,7 @@ def signal_name(number: int) -> str:
 
 
 def _cause(code: int, number: int) -> str:
-    if number == _NO_OUTPUT:
+    if number == NO_OUTPUT:
         return "Slurm could not open its output file or enter its working directory"
     if number:
         name = signal_name(number)

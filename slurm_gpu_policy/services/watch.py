@@ -9,6 +9,7 @@ from slurm_gpu_policy.errors import JobNotFound, SlurmError, SlurmUnavailable
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
+from slurm_gpu_policy.policy.ending import NO_OUTPUT
 from slurm_gpu_policy.policy.waiting import places_of
 from slurm_gpu_policy.services.patience import patiently
 from slurm_gpu_policy.services.selecting import Selection, asked
@@ -265,6 +266,6 @@ def _code_of(slurm: SlurmPort, job: Job, run: AccountingRecord | None) -> int:
 
 
 def _code(state: JobState, code: int, signal: int) -> int:
-    if signal:
+    if signal and signal != NO_OUTPUT:
         return 128 + signal
     return code or (0 if state is JobState.COMPLETED else 1)

@@ -211,6 +211,7 @@ def test_a_job_that_left_slurms_memory_is_gone_and_accounting_knows_its_code(slu
         (JobState.FAILED, 7, 0, 7),
         (JobState.FAILED, 0, 9, 137),
         (JobState.TIMEOUT, 0, 0, 1),
+        (JobState.FAILED, 0, 53, 1),  # Slurm's own mark, not a signal: no output file
         (JobState.CANCELLED, 0, 15, 143),
     ],
 )
