@@ -37,7 +37,19 @@ class Renderer:
 
     def list_templates(self) -> tuple[templates.Template, ...]:
         """Return every template there is, the site's in place of built-in ones of that name."""
-        return tuple(templates.find(name, self.folders) for name in templates.names(self.folders))
+        return tuple(map(self.template, self.template_names()))
+
+    def template_names(self) -> tuple[str, ...]:
+        """Return the names of all templates, also of those that cannot be used."""
+        return tuple(templates.names(self.folders))
+
+    def template(self, name: str) -> Template:
+        """Return one template.
+
+        Raises:
+            RenderError: there is none of that name, or it cannot be read.
+        """
+        return templates.find(name, self.folders)
 
     def expand(self, request: Request) -> Request:
         """Return *request* with what its template adds, so that it is priced as it will run.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slurm_gpu_policy import bootstrap
-from slurm_gpu_policy.terminal.text import print_json, safe, say
+from slurm_gpu_policy.errors import RenderError
+from slurm_gpu_policy.terminal.text import note, print_json, safe, say
 
 if TYPE_CHECKING:
     from slurm_gpu_policy.adapters.rendering.templates import Param, Template
@@ -18,11 +19,19 @@ if TYPE_CHECKING:
 def command(*, as_json: bool) -> None:
     """List the script templates: the site's own, and the built-in ones.
 
+    One that cannot be used is named on standard error.
+
     `--json` prints a list of objects: `name`, `summary`, `origin` (`built-in` or a path),
     `command` (`required`, `optional` or `none`), `interactive`, and `params`, a list of `name`,
     `kind`, `default` (null: must be given) and `description`.
     """
-    templates = bootstrap.make_renderer(bootstrap.load_policy()).list_templates()
+    renderer = bootstrap.make_renderer(bootstrap.load_policy())
+    templates: list[Template] = []
+    for name in renderer.template_names():
+        try:
+            templates.append(renderer.template(name))
+        except RenderError as error:  # the others are as good as before
+            note("gpu-policy", f"{name} cannot be used: {error}")
     if as_json:
         print_json([_template_json(template) for template in templates])
         return
