@@ -32,7 +32,19 @@ def default_policy() -> Policy:
 
 
 def connect(policy: Policy) -> SlurmPort:
-    """Return the way to Slurm that the policy file chooses."""
+    """Return the way to Slurm that the policy file chooses.
+
+    Raises:
+        SlurmAbsent: ``$SLURM_CONF`` names no file; Slurm's programs would look for it a minute.
+    """
+    import os  # noqa: PLC0415
+
+    conf = os.environ.get("SLURM_CONF")
+    if conf and not os.path.exists(conf):  # noqa: PTH110 - pathlib costs 4 ms
+        from slurm_gpu_policy.errors import SlurmAbsent  # noqa: PLC0415
+
+        msg = f"Slurm is not set up here: $SLURM_CONF names {conf}, and there is no such file"
+        raise SlurmAbsent(msg)
     from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
     from slurm_gpu_policy.adapters.slurm.select import select_slurm  # noqa: PLC0415
 

@@ -171,8 +171,8 @@ def _too_many_tasks(
         return None
     return Reason(
         rules.SIZE,
-        f"{request.ntasks} tasks need {asked} CPUs and the largest {counted(count, 'node')} of "
-        f"partition {partition.name} have {have}",
+        f"{request.ntasks} tasks need {asked} CPUs, and {counted(count, 'node')} of partition "
+        f"{partition.name} can give {have}",
         value=f"{asked} CPUs",
         limit=f"{have} CPUs",
         remedy="ask for fewer tasks or CPUs a task, or for more nodes",

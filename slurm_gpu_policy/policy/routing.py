@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Cluster, Policy
     from slurm_gpu_policy.model.cluster import Node, Partition
+    from slurm_gpu_policy.model.request import Request
     from slurm_gpu_policy.model.snapshot import Snapshot
 
 
@@ -222,10 +223,7 @@ def _fall_back(
     found = _without_gpus(bare, snapshot, policy, preferred=fallback.partitions)
     if not isinstance(found, Route):
         return (*failures, *found)
-    largest = max(
-        (node.cpus for node in snapshot.nodes if found.partition.split(",")[0] in node.partitions),
-        default=1,
-    )
+    largest = _cpus_of_one_node(found.partition.split(",")[0], need.request, snapshot)
     tasks = need.request.ntasks or 1
     cpus = max(min(gpus * fallback.cpus_per_gpu, largest) // tasks, 1)
     why = "; ".join(item.message for item in failures)
@@ -235,6 +233,27 @@ def _fall_back(
         value=f"{cpus * tasks} CPUs",
     )
     return replace(found, cpus=cpus, reasons=(reason,))
+
+
+def _cpus_of_one_node(partition: str, request: Request, snapshot: Snapshot) -> int:
+    """Return the most CPUs a job can have on one node, with the memory that comes with them.
+
+    Without a memory of its own a job gets DefMemPerCPU for each CPU, and Slurm refuses the job
+    where a node has less.
+    """
+    settings = snapshot.config.settings if snapshot.config else {}
+    each = settings.get("DefMemPerCPU", "")
+    names_memory = request.memory_mb is not None or any(
+        name in {"mem", "mem-per-cpu"} for name, _ in (*request.options, *request.script_options)
+    )
+    most = [
+        min(node.cpus, node.memory_mb // int(each))
+        if each.isdecimal() and int(each) and not names_memory
+        else node.cpus
+        for node in snapshot.nodes
+        if partition in node.partitions and node.usable
+    ]
+    return max(most, default=1)
 
 
 def _without_gpus(

@@ -304,3 +304,18 @@ def test_the_output_of_an_array_task_is_found_where_slurm_writes_it(u1):
     done = u1.run(*argv, "--", "sh", "-c", "echo from task $SLURM_ARRAY_TASK_ID; sleep 3")
     for task in (0, 1):
         assert f"from task {task}" in done.stdout
+
+
+def test_a_fallback_to_cpus_is_a_job_that_slurm_takes_and_runs(u1):
+    argv = ("--gpus", "99", "--fallback", "cpu", "--mem-per-gpu", "1G", "-N", "2")
+    job = u1.submit(*argv, "-t", "1", "-o", "/dev/null", "--", "true")
+    wait_for(job, "COMPLETED")
+    assert squeue(job, "%P") == "cpu"
+
+
+def test_a_configuration_that_is_not_there_is_said_at_once(u1):
+    began = time.monotonic()
+    done = u1.run("gpu-submit", "--", "true", check=False, env={"SLURM_CONF": "/no/such.conf"})
+    assert done.returncode == 4
+    assert "/no/such.conf" in done.stderr
+    assert time.monotonic() - began < 10

@@ -337,6 +337,14 @@ def test_r_303_a_fallback_keeps_within_one_node_with_all_its_tasks():
     assert (decision.kind, decision.nodes, decision.cpus) == ("admit", 1, 8)
 
 
+def test_r_303_a_fallback_asks_for_no_more_cpus_than_a_node_has_memory_for():
+    enforced = {"AccountingStorageEnforce": "limits", "DefMemPerCPU": "32000"}
+    small = make_snapshot(config=ClusterConfig("c", "22.05.8", MappingProxyType(enforced)))
+    asked = make_request(gpus=99, workload="ocr", cpu_fallback=True)
+    assert judge(asked, small).cpus == 31  # of 64: 1,000,000 MiB at 32,000 each
+    assert judge(replace(asked, memory_mb=1000), small).cpus == 64
+
+
 def test_c_403_max_cost_without_prices_is_refused_and_not_ignored():
     refused_by(judge(make_request(max_cost_micros=1)), "C-403")
 
