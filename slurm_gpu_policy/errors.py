@@ -5,6 +5,9 @@
     |   `-- RenderError          a script template cannot be rendered
     |-- Refused                  the site's policy refuses, with a Decision      (exit 3)
     |-- PolicyFileError          the site's policy file is wrong                 (exit 5)
+    |-- RecordsUnavailable       the controller's database cannot be reached     (exit 4)
+    |-- ControllerUnavailable    gpu-policyd cannot be reached                   (exit 4)
+    |-- NotAllowed               the caller may not do this                      (exit 1)
     `-- SlurmError
         |-- SlurmRefused         Slurm understood and said no, in its own words  (exit 1)
         |   `-- JobNotFound      no such job, or it left Slurm's memory
@@ -53,6 +56,18 @@ class PolicyFileError(PolicyLayerError):
         self.path = path
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class RecordsUnavailable(PolicyLayerError):
+    """The controller's database cannot be reached, is locked, full or of another version."""
+
+
+class ControllerUnavailable(PolicyLayerError):
+    """``gpu-policyd`` does not answer on its socket; nothing was done."""
+
+
+class NotAllowed(PolicyLayerError):
+    """The caller may not do this; the text says who may."""
 
 
 class SlurmError(PolicyLayerError):

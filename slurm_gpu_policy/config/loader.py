@@ -38,8 +38,7 @@ def load_policy(path: str | None = None) -> Policy:
     """
     chosen = find_policy_file(path)
     source = read_source(chosen) if chosen else b""
-    schema = os.stat(os.path.join(os.path.dirname(__file__), "schema.py"))  # noqa: PTH116, PTH118, PTH120
-    key = b"%d\0%s\0%s" % (schema.st_mtime_ns, os.fsencode(chosen or ""), source)
+    key = b"%d\0%s\0%s" % (_schema_time(), os.fsencode(chosen or ""), source)
 
     def make() -> Any:
         from slurm_gpu_policy.config.validation import validate  # noqa: PLC0415 - pydantic
@@ -47,6 +46,12 @@ def load_policy(path: str | None = None) -> Policy:
         return to_plain(validate(source, chosen or BUILTIN))
 
     return from_plain(cached("policy", key, make))
+
+
+def _schema_time() -> int:
+    """Return when the file's form last changed, in nanoseconds: an upgrade outdates the cache."""
+    with os.scandir(os.path.dirname(__file__)) as here:  # noqa: PTH120 - pathlib costs 4 ms
+        return max(entry.stat().st_mtime_ns for entry in here if entry.name.endswith(".py"))
 
 
 def load_user_options(known: Mapping[str, str]) -> dict[str, str | list[str]]:

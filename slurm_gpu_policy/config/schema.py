@@ -10,49 +10,30 @@ Durations become seconds, memory MiB, prices micro-units of ``currency``: intege
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from slurm_gpu_policy.config.accounts import Account
 from slurm_gpu_policy.config.builtin import WORKLOADS
-from slurm_gpu_policy.errors import RequestError
-from slurm_gpu_policy.units import parse_duration, parse_memory, parse_money
+from slurm_gpu_policy.config.fields import (
+    Count,
+    Duration,
+    GpuTypeName,
+    Memory,
+    Name,
+    PoolName,
+    Positive,
+    Price,
+    RuleId,
+    Strict,
+    Version,
+)
+
+Level = Literal["observe", "advise", "enforce"]
 
 
-def _from_text(parse: Any) -> BeforeValidator:
-    """Wrap a parser of units; an integer is taken as already converted."""
-
-    def convert(value: object) -> object:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if not isinstance(value, str):
-            msg = f"{value!r} is not a text with a unit"
-            raise ValueError(msg)  # noqa: TRY004 - pydantic collects ValueError, not TypeError
-        try:
-            return parse(value)
-        except RequestError as error:
-            raise ValueError(str(error)) from error
-
-    return BeforeValidator(convert)
-
-
-Duration = Annotated[int, _from_text(parse_duration), Field(json_schema_extra={"unit": "duration"})]
-Memory = Annotated[int, _from_text(parse_memory), Field(json_schema_extra={"unit": "memory"})]
-Price = Annotated[int, _from_text(parse_money), Field(json_schema_extra={"unit": "money"})]
-Version = Annotated[Literal[1], BeforeValidator(lambda value: 1 if value == "1" else value)]
-"""The loader hands over texts, and a Literal takes nothing but its own value."""
-Count = Annotated[int, Field(ge=0, le=1_000_000)]
-Positive = Annotated[int, Field(ge=1, le=1_000_000)]
-Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\s,|;=()]+$")]
-GpuTypeName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
-PoolName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^(\*|[A-Za-z0-9_.-]+)$")]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class Cluster(_Strict):
+class Cluster(Strict):
     """How one cluster wants to be asked. The key is Slurm's ClusterName."""
 
     gpu_request: Literal["gres", "gpus-per-node", "gpus"] = Field(
@@ -67,7 +48,7 @@ class Cluster(_Strict):
     )
 
 
-class GpuType(_Strict):
+class GpuType(Strict):
     """One kind of GPU. The key is the name users give to `--gpu-type`."""
 
     gres_type: GpuTypeName | None = Field(
@@ -89,7 +70,7 @@ class GpuType(_Strict):
     )
 
 
-class CpuFallback(_Strict):
+class CpuFallback(Strict):
     """What `--fallback cpu` may do with a job of this class."""
 
     allowed: bool = Field(default=False, description="Whether the class can run without a GPU.")
@@ -99,7 +80,7 @@ class CpuFallback(_Strict):
     )
 
 
-class Workload(_Strict):
+class Workload(Strict):
     """One workload class (`--workload`). Fields left out keep their built-in value."""
 
     description: str = Field(default="", description="One line for `gpu-policy workloads`.")
@@ -120,7 +101,7 @@ class Workload(_Strict):
     )
 
 
-class Limit(_Strict):
+class Limit(Strict):
     """A set of limits; one left out does not limit."""
 
     gpus: Count | None = Field(default=None, description="GPUs held at once.")
@@ -128,7 +109,7 @@ class Limit(_Strict):
     time: Duration | None = Field(default=None, description="Time limit of one job.")
 
 
-class Limits(_Strict):
+class Limits(Strict):
     """Who may ask for how much. Slurm's own limits hold besides these."""
 
     everyone: Limit = Field(default=Limit(), description="For each user that has no own entry.")
@@ -141,7 +122,7 @@ class Limits(_Strict):
     )
 
 
-class Defaults(_Strict):
+class Defaults(Strict):
     """What a request gets where its user says nothing."""
 
     workload: Name = Field(default="generic", description="Workload class.")
@@ -165,7 +146,7 @@ class Defaults(_Strict):
     )
 
 
-class Slurm(_Strict):
+class Slurm(Strict):
     """How this program reaches Slurm."""
 
     adapter: Literal["auto", "pyslurm", "commands"] = Field(
@@ -184,7 +165,7 @@ class Slurm(_Strict):
     )
 
 
-class Policy(_Strict):
+class Policy(Strict):
     """The whole file."""
 
     version: Version = Field(default=1, description="Version of this file's form.")
@@ -193,10 +174,20 @@ class Policy(_Strict):
         pattern=r"^[A-Za-z][A-Za-z0-9 _-]{0,15}$",
         description="Name of the unit prices are in: `EUR`, `USD`, `credits`.",
     )
-    enforcement: Literal["observe", "advise", "enforce"] = Field(
+    enforcement: Level = Field(
         default="observe",
         description="What happens where a limit of the site is exceeded: `observe` notes it, "
-        "`advise` warns, `enforce` refuses. What Slurm cannot run is always refused.",
+        "`advise` warns, `enforce` refuses. What Slurm cannot run is always refused. The "
+        "controller takes it for its actions too: only under `enforce` does it act.",
+    )
+    rules: dict[RuleId, Level] = Field(
+        default_factory=dict,
+        description="Enforcement of single rules (docs/policy.md) where it differs.",
+    )
+    accounts: dict[Name, Account] = Field(
+        default_factory=dict,
+        description="Slurm accounts by name: what `gpu-policy apply` keeps in Slurm, and each "
+        "account's guaranteed share of GPUs.",
     )
     on_failure: Literal["open", "closed"] = Field(
         default="open",

@@ -99,6 +99,13 @@ class Job:
     """Task number, or Slurm's text for the pending rest (``5-9%2``); ``""`` outside arrays."""
     het_job_id: JobId | None = None
     features: str = ""
+    accrue_time: int | None = None
+    """When the age factor began to grow; ``None`` while it does not."""
+    admin_comment: str = ""
+    restarts: int = 0
+    """How often the job was put back into the queue."""
+    exit_code: int = 0
+    """Of an ended job: its exit code; 0 while it has none."""
 
 
 @record
@@ -127,7 +134,6 @@ class JobDetail:
     exit_signal: int
     restarts: int
     submit_host: str = ""
-    admin_comment: str = ""
     requested_tres: str = ""
     excluded_nodes: str = ""
 

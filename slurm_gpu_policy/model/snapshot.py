@@ -17,6 +17,8 @@ class Part(Enum):
     """A part of a snapshot, each one call to Slurm."""
 
     JOBS = "jobs"
+    ENDED = "ended"
+    """With JOBS: also the ended jobs that Slurm still holds in memory (MinJobAge)."""
     NODES = "nodes"
     PARTITIONS = "partitions"
     ASSOCIATIONS = "associations"

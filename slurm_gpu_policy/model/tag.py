@@ -8,17 +8,22 @@ that later decisions need: ``my own words gpu-submit(token=4f2a…;workload=trai
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MARK = r"gpu-submit\(([A-Za-z0-9_.:=;-]*)\)"
+SUBMIT: Final = "gpu-submit"
+"""Whose mark stands in a job's comment: the user's own facts, which the user could change."""
+CONTROLLER: Final = "gpu-policy"
+"""Whose mark stands in a job's admin comment, which only operators can write."""
+
+_MARK = r"{}\(([A-Za-z0-9_.:=;-]*)\)"
 _UNSAFE = r"[^A-Za-z0-9_.:-]"
 
 
-def write_tag(facts: Mapping[str, str], comment: str = "") -> str:
-    """Return *comment* with the mark appended.
+def write_tag(facts: Mapping[str, str], comment: str = "", writer: str = SUBMIT) -> str:
+    """Return *comment* with *writer*'s mark appended.
 
     Raises:
         ValueError: a key or value holds a character the mark cannot carry.
@@ -27,19 +32,27 @@ def write_tag(facts: Mapping[str, str], comment: str = "") -> str:
         if re.search(_UNSAFE, key) or re.search(_UNSAFE, value):
             msg = f"the job mark cannot carry {key}={value!r}"
             raise ValueError(msg)
-    mark = "gpu-submit(" + ";".join(f"{key}={value}" for key, value in facts.items()) + ")"
+    mark = f"{writer}(" + ";".join(f"{key}={value}" for key, value in facts.items()) + ")"
     return f"{comment} {mark}" if comment else mark
 
 
-def read_tag(comment: str) -> dict[str, str]:
-    """Return the facts of the last mark in *comment*; empty where there is none."""
-    marks = re.findall(_MARK, comment)
+def read_tag(comment: str, writer: str = SUBMIT) -> dict[str, str]:
+    """Return the facts of *writer*'s last mark in *comment*; empty where there is none."""
+    marks = re.findall(_MARK.format(writer), comment)
     if not marks:
         return {}
     pairs = (part.partition("=") for part in marks[-1].split(";"))
     return {key: value for key, sign, value in pairs if sign}
 
 
-def strip_tag(comment: str) -> str:
-    """Return the user's own part of *comment*."""
-    return re.sub(_MARK, "", comment).strip()
+def strip_tag(comment: str, writer: str = SUBMIT) -> str:
+    """Return *comment* without the marks of *writer*."""
+    return re.sub(_MARK.format(writer), "", comment).strip()
+
+
+def change_tag(comment: str, changes: Mapping[str, str], writer: str = CONTROLLER) -> str:
+    """Return *comment* with some facts of *writer*'s mark changed; ``""`` takes one out."""
+    facts = {**read_tag(comment, writer), **changes}
+    kept = {key: value for key, value in facts.items() if value}
+    rest = strip_tag(comment, writer)
+    return write_tag(kept, rest, writer) if kept else rest

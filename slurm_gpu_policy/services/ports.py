@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from slurm_gpu_policy.model.action import Action, AuditEntry, Level, Outcome, Vote
     from slurm_gpu_policy.model.decision import Decision
     from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail, NodeAllocation
@@ -150,7 +151,8 @@ class SteerPort(Protocol):
     def modify(self, job_id: str, changes: Mapping[str, str]) -> None:
         """Change a job. Keys: ``time_limit`` (seconds), ``nice``, ``priority``, ``qos``,
         ``partition``, ``account``, ``name``, ``comment``, ``admin_comment``, ``features``,
-        ``excluded_nodes``, ``site_factor``, ``deadline``; values as text.
+        ``excluded_nodes``, ``site_factor``, ``deadline``, ``begin_time`` (Unix seconds; of a
+        pending job); values as text. All in one call, so that all of them change or none.
 
         Raises:
             ValueError: a key that is none of these.
@@ -164,7 +166,8 @@ class SteerPort(Protocol):
     def set_site_factors(self, factors: Mapping[JobId, int]) -> Mapping[JobId, str]:
         """Set many site factors in as few calls as Slurm allows; 0 removes a boost.
 
-        Returns Slurm's words for each job that it refused; empty when all were set.
+        Many different values are one program's work too. Returns Slurm's words for each job that
+        it refused; empty when all were set.
         """
         ...
 
@@ -233,3 +236,73 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None:
         """Wait."""
         ...
+
+
+class LeadPort(Protocol):
+    """A lease that one controller at a time can hold."""
+
+    def lead(self, holder: str, now: int, seconds: int) -> bool:
+        """Take the lease, or renew it, until *now* + *seconds*; return whether *holder* has it.
+
+        It is somebody else's until it has run out or been given back. The times are the
+        caller's; a clock that went back never shortens another's lease.
+
+        Raises:
+            RecordsUnavailable: the database cannot be reached or written.
+        """
+        ...
+
+    def leader(self, now: int) -> str:
+        """Return who holds the lease, ``""`` for nobody."""
+        ...
+
+    def resign(self, holder: str) -> None:
+        """Give the lease back, if *holder* has it."""
+        ...
+
+
+class AuditPort(Protocol):
+    """The audit log: append-only, written before and after each action.
+
+    Every method raises RecordsUnavailable where the database cannot be reached or written.
+    """
+
+    def begin(
+        self, actor: str, now: int, wanted: Sequence[tuple[Action, Level]]
+    ) -> tuple[int, ...]:
+        """Write an entry for each action about to be done, durably, and return their ids."""
+        ...
+
+    def finish(self, now: int, outcomes: Mapping[int, tuple[Outcome, str]]) -> None:
+        """Complete entries with their outcome and Slurm's words; a completed one stays as it is."""
+        ...
+
+    def unfinished(self) -> tuple[AuditEntry, ...]:
+        """Return the entries without an outcome, oldest first: somebody was interrupted."""
+        ...
+
+    def entries(
+        self,
+        *,
+        job_id: JobId | None = None,
+        since: int | None = None,
+        limit: int = 1000,
+    ) -> tuple[AuditEntry, ...]:
+        """Return the newest *limit* entries that fit, oldest first."""
+        ...
+
+
+class VotePort(Protocol):
+    """Approvers' votes. Every method may raise RecordsUnavailable."""
+
+    def vote(self, vote: Vote) -> None:
+        """Keep a vote; a later one of the same approver on the same job replaces it."""
+        ...
+
+    def votes(self, job_ids: Sequence[JobId] = ()) -> tuple[Vote, ...]:
+        """Return the votes on these jobs, or all, oldest first."""
+        ...
+
+
+class RecordsPort(LeadPort, AuditPort, VotePort, Protocol):
+    """All that the controller remembers; everything else it reads from Slurm."""

@@ -4,7 +4,7 @@
     1    Slurm refused, in its own words; or it answered what nobody can read
     2    wrong use
     3    the site's policy refused
-    4    Slurm cannot be reached
+    4    Slurm, or the controller, cannot be reached
     5    the policy file is wrong
     130  interrupted (Ctrl-C)
     141  whoever read the output went away, as for any program in a pipe
@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from slurm_gpu_policy.errors import (
+    ControllerUnavailable,
     PolicyFileError,
     PolicyLayerError,
+    RecordsUnavailable,
     Refused,
     RequestError,
     SlurmUnavailable,
@@ -46,6 +48,9 @@ INTERRUPTED = 130
 READER_GONE = 141
 
 
+_AWAY = (SlurmUnavailable, RecordsUnavailable, ControllerUnavailable)
+
+
 def exit_code(error: PolicyLayerError) -> int:
     """Return the exit code that an error of ours stands for."""
     if isinstance(error, RequestError):
@@ -54,7 +59,7 @@ def exit_code(error: PolicyLayerError) -> int:
         return POLICY_REFUSED
     if isinstance(error, PolicyFileError):
         return WRONG_POLICY_FILE
-    return UNREACHABLE if isinstance(error, SlurmUnavailable) else SLURM_REFUSED
+    return UNREACHABLE if isinstance(error, _AWAY) else SLURM_REFUSED
 
 
 def run_app(command: click.Command, program: str, args: Sequence[str] | None = None) -> int:

@@ -143,7 +143,7 @@ def test_several_fields_change_in_one_call(cluster):
         {"admin_comment": "why", "excluded_nodes": "gpu[01-02]", "time_limit": "60"},
     )
     detail = cluster.slurm.job(str(job_id))
-    assert detail.admin_comment == "why"
+    assert detail.job.admin_comment == "why"
     assert detail.excluded_nodes in {"gpu01,gpu02", "gpu[01-02]"}
     assert detail.job.time_limit_seconds == 60
 

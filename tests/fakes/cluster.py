@@ -42,6 +42,7 @@ CHANGES = {
     "excluded_nodes": ("excluded", lambda text: ",".join(expand(text))),
     "site_factor": ("site", int),
     "deadline": ("extra", lambda text: {"deadline": text}),
+    "begin_time": ("extra", lambda text: {"begin_time": text}),
 }
 
 

@@ -104,6 +104,10 @@ class FakeJob:
             array_job_id=None if self.array_id is None else JobId(self.array_id),
             array_task="" if self.task is None else str(self.task),
             features=self.features,
+            accrue_time=None if self.is_held else self.submit_time,
+            admin_comment=self.admin_comment,
+            restarts=self.restarts,
+            exit_code=self.exit_code,
         )
 
 

@@ -49,7 +49,9 @@ class FakeSlurm(FakeCluster):
         found = {}
         if Part.JOBS in parts:
             found["jobs"] = tuple(
-                shown for shown in self._shown(self.records.values()) if not shown.state.is_over
+                shown
+                for shown in self._shown(self.records.values())
+                if Part.ENDED in parts or not shown.state.is_over
             )
         if Part.NODES in parts:
             found["nodes"] = self._shown_nodes()
@@ -102,7 +104,6 @@ class FakeSlurm(FakeCluster):
             exit_signal=job.exit_signal,
             restarts=job.restarts,
             submit_host="localhost",
-            admin_comment=job.admin_comment,
             requested_tres=_tres_text(job),
             excluded_nodes=job.excluded,
         )

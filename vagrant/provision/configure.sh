@@ -97,6 +97,8 @@ PartitionName=interactive Nodes=$gpus DefaultTime=1:00:00 MaxTime=8:00:00 Priori
 END
     (( ${#CPU_NODES[@]} == 0 )) ||
         printf '%s\n' "PartitionName=cpu Nodes=$(joined "${CPU_NODES[@]}") DefaultTime=1:00:00 MaxTime=7-0 PriorityTier=1 PriorityJobFactor=1 TRESBillingWeights=\"CPU=0.125,Mem=0.0164G\""
+    # Last in the last file: of a setting that stands twice Slurm takes the later one.
+    [[ -z $SETTINGS ]] || printf '%s\n' "$SETTINGS"
 }
 
 # node_line NODE PORT : a node of 64 cores, on this machine or on one of its name.

@@ -9,6 +9,7 @@
 #   CLUSTER_DBD_PORT     slurmdbd
 #   CLUSTER_SLURMD_PORT  the first of three slurmd ports
 #   CLUSTER_LIMITS       the table that job_submit.lua reads
+#   CLUSTER_SETTINGS     more lines for slurm.conf; they win over what stands there
 #   CLUSTER_ROOT         pyslurm only: the chroot
 
 #   CLUSTER_CONTROLLER   vagrant only: the controller's host name, and
@@ -43,6 +44,7 @@ STATE=${CLUSTER_STATE:-/var/lib/slurm-gpu-policy/cluster-$KIND}
 CONF=${CLUSTER_CONF:-/etc/slurm}                # as the daemons see it
 NAME=${CLUSTER_NAME:-$KIND}
 LIMITS=${CLUSTER_LIMITS:-/etc/slurm-gpu-policy/limits.lua}
+SETTINGS=${CLUSTER_SETTINGS-}
 CTLD_PORT=${CLUSTER_CTLD_PORT:-$ctld_port}
 DBD_PORT=${CLUSTER_DBD_PORT:-$dbd_port}
 SLURMD_PORT=${CLUSTER_SLURMD_PORT:-$slurmd_port}

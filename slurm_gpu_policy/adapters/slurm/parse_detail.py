@@ -27,7 +27,7 @@ _LAST = "\n   MinCPUsNode="
 
 
 def detail(text: str, job: Job, free: tuple[str, ...]) -> JobDetail:
-    """Read one job's record; *free* are its work_dir, std_out, std_err, command, admin_comment.
+    """Read one job's record; *free* are its work_dir, std_out, std_err and command.
 
     Raises:
         SlurmUnreadable: the record is not there in the form expected.
@@ -43,7 +43,7 @@ def detail(text: str, job: Job, free: tuple[str, ...]) -> JobDetail:
         allocations = _allocations(trusted)
     except ValueError as error:
         q.unreadable("ExitCode, Restarts or Nodes", str(error), f"job {job.job_id}")
-    work_dir, std_out, std_err, command, admin_comment = free
+    work_dir, std_out, std_err, command = free
     return JobDetail(
         job=job,
         allocations=allocations if job.state.is_active else (),
@@ -55,7 +55,6 @@ def detail(text: str, job: Job, free: tuple[str, ...]) -> JobDetail:
         exit_signal=signal,
         restarts=restarts,
         submit_host=q.word(fields.get("AllocNode:Sid", "").partition(":")[0]),
-        admin_comment=admin_comment,
         requested_tres=q.word(fields.get("ReqTRES", fields.get("TRES", ""))),
         excluded_nodes=q.word(fields.get("ExcNodeList", "")),
     )

@@ -71,20 +71,26 @@ FIELDS: tuple[tuple[str, str, Reader], ...] = (
     ("arraytaskid", "array_task", q.word),
     ("hetjobid", "het_job_id", q.optional_count),
     ("feature", "features", q.word),
+    ("accruetime", "accrue_time", q.epoch),
+    ("restartcnt", "restarts", q.count),
+    ("exit_code", "exit_code", q.wait_status),
     ("tres-alloc", "", str),
     ("tres-per-job", "", str),
     ("tres-per-node", "", str),
     ("tres-per-socket", "", str),
     ("tres-per-task", "", str),
 )
-FREE_FIELDS: tuple[tuple[str, str], ...] = (("name", "name"), ("comment", "comment"))
+FREE_FIELDS: tuple[tuple[str, str], ...] = (
+    ("name", "name"),
+    ("comment", "comment"),
+    ("admin_comment", "admin_comment"),
+)
 DETAIL_FREE_FIELDS = (
     *FREE_FIELDS,
     ("workdir", "work_dir"),
     ("stdout", "std_out"),
     ("stderr", "std_err"),
     ("command", "command"),
-    ("admin_comment", "admin_comment"),
 )
 _ASKED = (
     "tres-alloc",

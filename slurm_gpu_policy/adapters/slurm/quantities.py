@@ -162,6 +162,13 @@ def exit_status(text: str) -> tuple[int, int]:
     return (_digits(code), _digits(signal) if sign else 0)
 
 
+def wait_status(text: str) -> int:
+    """Return the exit code of squeue's ``exit_code``: ``3:0``, and before 23.11 a wait status."""
+    if ":" in text or text in UNSET:
+        return exit_status(text)[0]
+    return _digits(text) >> 8 & 0xFF
+
+
 def _digits(text: str) -> int:
     """Return an unsigned decimal; ``int`` alone would let signs, blanks and ``_`` pass."""
     if not (text.isascii() and text.isdigit()):

@@ -67,7 +67,9 @@ class Reading:
 
             mark = draw_mark()
             self._jobs = JobReader(mark)
-            ask("jobs", "squeue", "-h", "-a", "-O", squeue_format(mark), sink=self._jobs.feed)
+            which = ("-t", "all") if Part.ENDED in parts else ()
+            form = squeue_format(mark)
+            ask("jobs", "squeue", "-h", "-a", *which, "-O", form, sink=self._jobs.feed)
         if Part.NODES in parts:
             ask("nodes", *_SCONTROL, "-d", "show", "node")
         if Part.PARTITIONS in parts:

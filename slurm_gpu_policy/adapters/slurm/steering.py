@@ -41,6 +41,7 @@ _WORDS: Mapping[str, tuple[str, Callable[[str], str]]] = {
     "excluded_nodes": ("ExcNodeList", str),
     "site_factor": ("SiteFactor", str),
     "deadline": ("Deadline", _time),
+    "begin_time": ("StartTime", _time),
 }
 
 

@@ -29,7 +29,7 @@ TYPICAL = {
     "reservation": "(null)", "arrayjobid": "7", "arraytaskid": "N/A", "hetjobid": "N/A",
     "feature": "(null)", "tres-alloc": "cpu=2,mem=16000M,node=1,gres/gpu=2,gres/gpu:h100=2",
     "tres-per-job": "N/A", "tres-per-node": "gres:gpu:h100:2", "tres-per-socket": "N/A",
-    "tres-per-task": "N/A",
+    "tres-per-task": "N/A", "accruetime": "1800000001", "restartcnt": "0", "exit_code": "0",
 }  # fmt: skip
 # Anything a user can put into a name: no NUL, and bytes that are no UTF-8 as surrogates.
 HOSTILE = st.text(
@@ -42,7 +42,7 @@ def written(free, fields=None, table=FREE_FIELDS):
     """Return one record as squeue prints it."""
     values = TYPICAL | (fields or {})
     own = "".join(f"{values[name]}\x1f" for name, _field, _read in FIELDS) + MARK
-    texts = [free[field] for _name, field in table]
+    texts = [free.get(field, "(null)") for _name, field in table]
     return own + f"\x1f{MARK}".join(texts) + f"\x1e{MARK}\n"
 
 
@@ -62,7 +62,7 @@ def test_a_typical_record():
         partitions=("gpu", "cpu"), qos="normal", state=JobState.PENDING, reason="Resources",
         gpus=2, gpu_type="h100", nodes=1, cpus=2, memory_mb=16000, time_limit_seconds=3600,
         submit_time=1800000000, eligible_time=1800000001, start_time=None, end_time=None,
-        elapsed_seconds=0, priority=4294967295, nice=-5, node_list="",
+        elapsed_seconds=0, priority=4294967295, nice=-5, node_list="", accrue_time=1800000001,
     )  # fmt: skip
     assert reader.unknown_states == 0
 
@@ -96,10 +96,13 @@ def test_no_text_of_a_user_shifts_a_field(texts, step):
     )
     jobs, reader = read(record, table, step)
     assert [job.job_id for job in jobs] == list(range(1, len(texts) + 1))
-    assert [(job.name, job.comment) for job in jobs] == [(t["name"], t["comment"]) for t in texts]
+    own = [(job.name, job.comment, job.admin_comment) for job in jobs]
+    assert own == [(t["name"], t["comment"], t["admin_comment"]) for t in texts]
     assert {job.user for job in jobs} <= {"u1"}
     assert reader.texts == [
-        tuple(free[field] for _n, field in table if field not in {"name", "comment"})
+        tuple(
+            free[field] for _n, field in table if field not in {"name", "comment", "admin_comment"}
+        )
         for free in texts
     ]
 
