@@ -1,4 +1,4 @@
-"""What the controller wants done to a job, and what became of it."""
+"""What a controller wants done to a job, what became of it, and who the controller is."""
 
 from __future__ import annotations
 
@@ -72,3 +72,11 @@ class Vote:
     verdict: Literal["approve", "deny"]
     reason: str
     time: int
+
+
+@record
+class Lease:
+    """Who leads, and how often that has been taken or renewed in all."""
+
+    holder: str = ""
+    renewals: int = 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from slurm_gpu_policy.model.action import Action, AuditEntry, Level, Outcome, Vote
+    from slurm_gpu_policy.model.action import Action, AuditEntry, Lease, Level, Outcome, Vote
     from slurm_gpu_policy.model.decision import Decision
     from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail, NodeAllocation
@@ -239,21 +239,22 @@ class Clock(Protocol):
 
 
 class LeadPort(Protocol):
-    """A lease that one controller at a time can hold."""
+    """A lease that one controller at a time can hold, kept without any clock.
 
-    def lead(self, holder: str, now: int, seconds: int) -> bool:
-        """Take the lease, or renew it, until *now* + *seconds*; return whether *holder* has it.
+    Who waits how long for whom is decided by the callers' own monotonic clocks
+    (services/leading.py), so that a clock that is stepped makes nobody a second leader.
+    Every method raises RecordsUnavailable where the database cannot be reached or written.
+    """
 
-        It is somebody else's until it has run out or been given back. The times are the
-        caller's; a clock that went back never shortens another's lease.
-
-        Raises:
-            RecordsUnavailable: the database cannot be reached or written.
-        """
+    def lease(self) -> Lease:
+        """Return the lease as it stands; its holder is ``""`` while nobody has it."""
         ...
 
-    def leader(self, now: int) -> str:
-        """Return who holds the lease, ``""`` for nobody."""
+    def take(self, holder: str, seen: Lease) -> Lease | None:
+        """Take or renew the lease if it still stands as *seen*; ``None`` if it does not.
+
+        The new lease has one renewal more. Atomic: of two that saw the same lease one gets it.
+        """
         ...
 
     def resign(self, holder: str) -> None:
