@@ -30,9 +30,15 @@ class Association:
     raw_shares: int | None = 1
     norm_shares: float | None = None
     raw_usage: int | None = None
+    norm_usage: float | None = None
     effective_usage: float | None = None
     level_fs: float | None = None
     fair_share: float | None = None
+    usage: float | None = None
+    """Weighted TRES-seconds at this moment, decayed, to a hundredth or better (``raw_usage`` is
+    cut to whole ones)."""
+    priority: int = 0
+    """What the association's jobs bring into the association factor."""
     qos: frozenset[str] = frozenset()
     default_qos: str = ""
     is_default: bool = False

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
+_NO_TRES: Mapping[str, int] = MappingProxyType({})
 
 
 @record
@@ -75,6 +76,8 @@ class Partition:
     priority_tier: int = 1
     total_cpus: int = 0
     billing_weights: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    tres: Mapping[str, int] = field(default_factory=lambda: _NO_TRES)
+    """What all its nodes have together, per TRES name; memory in MiB."""
 
 
 @record
@@ -90,7 +93,7 @@ class Reservation:
     accounts: tuple[str, ...]
     partition: str
     flags: frozenset[str]
-    tres: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    tres: Mapping[str, int] = field(default_factory=lambda: _NO_TRES)
 
 
 @record

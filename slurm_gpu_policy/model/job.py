@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.ids import JobId
 
 
+_NO_TRES: Mapping[str, int] = MappingProxyType({})
+
+
 class JobState(Enum):
     """Slurm's base job states (slurm.h, enum job_states), and ``UNKNOWN`` for any later one."""
 
@@ -106,6 +109,25 @@ class Job:
     """How often the job was put back into the queue."""
     exit_code: int = 0
     """Of an ended job: its exit code; 0 while it has none."""
+    deadline: int | None = None
+    """When it must have ended (``--deadline``): Slurm cancels what cannot make it."""
+    tres: Mapping[str, int] = field(default_factory=lambda: _NO_TRES)
+    """What it holds or asks for in all, per TRES name; memory in MiB."""
+
+    @property
+    def address(self) -> str:
+        """What Slurm's commands take for exactly this record, and for nothing beside it.
+
+        The number of an array's last task is the array's own, so ``scontrol requeue`` of that
+        number takes every task; and none takes the ``%2`` that squeue prints. A group's parts go
+        together, by the number of the whole.
+        """
+        if self.het_job_id is not None:
+            return str(self.het_job_id)
+        if self.array_job_id is None:
+            return str(self.job_id)
+        task = self.array_task.partition("%")[0]
+        return f"{self.array_job_id}_{task if task.isdigit() else f'[{task}]'}"
 
 
 @record

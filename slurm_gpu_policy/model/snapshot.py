@@ -24,6 +24,9 @@ class Part(Enum):
     ASSOCIATIONS = "associations"
     SHARES = "shares"
     """Fills shares, usage and factors of the associations."""
+    USAGE = "usage"
+    """Fills shares, usage and priorities of the associations from the controller itself, in the
+    order of its own list; and ``calculated_at``."""
     QOS = "qos"
     PRIORITIES = "priorities"
     RESERVATIONS = "reservations"
@@ -47,5 +50,8 @@ class Snapshot:
     priorities: tuple[PriorityFactors, ...] = ()
     reservations: tuple[Reservation, ...] = ()
     config: ClusterConfig | None = None
+    calculated_at: int | None = None
+    """When Slurm last computed all priorities (Unix seconds), where the reader may know: that
+    stands in a file which only the controller's machine has, for root and SlurmUser."""
     unknown_states: int = 0
     """Records whose state this version does not know (shown as UNKNOWN)."""

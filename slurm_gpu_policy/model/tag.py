@@ -45,6 +45,18 @@ def read_tag(comment: str, writer: str = SUBMIT) -> dict[str, str]:
     return {key: value for key, sign, value in pairs if sign}
 
 
+def workload_of(comment: str) -> str:
+    """Return a job's workload class: gpu-submit's, else ``workload=NAME`` in the user's words.
+
+    As slurm_conf/job_submit.lua reads it, so that a job of sbatch can name its class too.
+    """
+    marked = read_tag(comment).get("workload")
+    if marked:
+        return marked
+    named = re.search(r"(?:^|[^\w])workload=([\w.:-]+)", comment, re.ASCII)
+    return named[1] if named else ""
+
+
 def strip_tag(comment: str, writer: str = SUBMIT) -> str:
     """Return *comment* without the marks of *writer*."""
     return re.sub(_MARK.format(writer), "", comment).strip()

@@ -9,6 +9,7 @@ from slurm_gpu_policy.terminal.text import safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
 _GAP = "  "
 _LEAST_WRAPPED = 30
@@ -28,6 +29,20 @@ class Column(NamedTuple):
     style: str = ""
     wraps: bool = False
     rank: int = 0
+
+
+class Coloured(str):
+    """A cell with a style of its own (rich's), used on a terminal only."""
+
+    __slots__ = ("style",)
+
+    style: str
+
+    def __new__(cls, text: str, style: str) -> Self:
+        """Return *text*, made safe here, so that no later step makes plain text of it."""
+        cell = super().__new__(cls, safe(text))
+        cell.style = style
+        return cell
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
@@ -108,5 +123,6 @@ def _print_drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> No
             overflow="fold" if column.wraps else "ellipsis",
         )
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: "[red]" in a name is no markup
+        # Text: "[red]" in a name is no markup
+        table.add_row(*(Text(cell, style=getattr(cell, "style", "")) for cell in row))
     console.print(table)

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from slurm_gpu_policy.adapters.slurm.hostlist import indexes
 from slurm_gpu_policy.adapters.slurm.quantities import UNSET, count, tres
+from slurm_gpu_policy.model.hostlist import indexes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(q.words(text))
 
 
-def _shares(text: str) -> int | None:
+def raw_shares(text: str) -> int | None:
     """Return raw shares; ``parent`` has none of its own (Slurm also prints it as 2147483647)."""
     return None if text in {"parent", "2147483647", ""} else int(text)
 
@@ -34,7 +34,7 @@ ASSOCIATION_FIELDS: Table = (
     ("user", "user", str),
     ("partition", "partition", str),
     ("parentname", "parent", str),
-    ("fairshare", "raw_shares", _shares),
+    ("fairshare", "raw_shares", raw_shares),
     ("qos", "qos", _names),
     ("defaultqos", "default_qos", str),
     ("maxtresperjob", "max_tres_per_job", q.tres),
@@ -64,9 +64,10 @@ SHARE_FIELDS: Table = (
     ("Account", "account", str.strip),
     ("User", "user", str),
     ("Partition", "partition", str),
-    ("RawShares", "raw_shares", _shares),
+    ("RawShares", "raw_shares", raw_shares),
     ("NormShares", "norm_shares", q.fraction),
     ("RawUsage", "raw_usage", q.optional_count),
+    ("NormUsage", "norm_usage", q.fraction),
     ("EffectvUsage", "effective_usage", q.fraction),
     ("LevelFS", "level_fs", q.fraction),
     ("FairShare", "fair_share", q.fraction),
@@ -152,7 +153,7 @@ def shares(text: str) -> tuple[Association, ...]:
 def with_shares(
     found: Iterable[Association], read: Iterable[Association]
 ) -> tuple[Association, ...]:
-    """Return *found* with the usage and factors that *read* has for the same places."""
+    """Return *found* with the usage and factors that *read* (``sshare``) has for its places."""
     by_place = {(one.account, one.user, one.partition): one for one in read}
     merged = []
     for one in found:
@@ -162,9 +163,35 @@ def with_shares(
                 one,
                 norm_shares=share.norm_shares,
                 raw_usage=share.raw_usage,
+                norm_usage=share.norm_usage,
                 effective_usage=share.effective_usage,
                 level_fs=share.level_fs,
                 fair_share=share.fair_share,
             )
         merged.append(one)
     return tuple(merged)
+
+
+def with_usage(
+    found: Iterable[Association], read: Iterable[Association]
+) -> tuple[Association, ...]:
+    """Return *found* with what *read* (the controller) has for its places, in *read*'s order.
+
+    What only one of the two has stays as it is: the database may be ahead by a moment.
+    """
+    by_place = {(one.account, one.user, one.partition): one for one in found}
+    merged = []
+    for one in read:
+        known = by_place.pop((one.account, one.user, one.partition), None)
+        merged.append(
+            one
+            if known is None
+            else replace(
+                known,
+                parent=known.parent or one.parent,
+                raw_shares=one.raw_shares,
+                usage=one.usage,
+                priority=one.priority,
+            )
+        )
+    return (*merged, *by_place.values())

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.adapters.slurm import quantities as q
 from slurm_gpu_policy.adapters.slurm.gres import gpus
-from slurm_gpu_policy.adapters.slurm.hostlist import expand
 from slurm_gpu_policy.model.cluster import (
     ClusterConfig,
     Node,
@@ -20,6 +19,7 @@ from slurm_gpu_policy.model.cluster import (
     Partition,
     Reservation,
 )
+from slurm_gpu_policy.model.hostlist import expand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -132,6 +132,7 @@ def _partition(line: str) -> Partition:
         priority_tier=record.get("PriorityTier", q.count),
         total_cpus=record.get("TotalCPUs", q.count),
         billing_weights=record.get("TRESBillingWeights", _pairs),
+        tres=record.get("TRES", q.tres),
     )
 
 

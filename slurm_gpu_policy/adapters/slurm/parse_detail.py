@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.adapters.slurm import quantities as q
 from slurm_gpu_policy.adapters.slurm.gres import gpus
-from slurm_gpu_policy.adapters.slurm.hostlist import expand
+from slurm_gpu_policy.model.hostlist import expand
 from slurm_gpu_policy.model.job import JobDetail, NodeAllocation
 
 if TYPE_CHECKING:

@@ -74,7 +74,8 @@ FIELDS: tuple[tuple[str, str, Reader], ...] = (
     ("accruetime", "accrue_time", q.epoch),
     ("restartcnt", "restarts", q.count),
     ("exit_code", "exit_code", q.wait_status),
-    ("tres-alloc", "", str),
+    ("deadline", "deadline", q.epoch),
+    ("tres-alloc", "tres", q.tres),
     ("tres-per-job", "", str),
     ("tres-per-node", "", str),
     ("tres-per-socket", "", str),
@@ -142,7 +143,6 @@ class JobReader:
             for name, _field, read in FIELDS
         }
         self._gpus = _Memo(_gpus).__getitem__
-        self._memory = _Memo(_memory).__getitem__
         self.unknown_states = 0
 
     def feed(self, chunk: bytes) -> None:
@@ -209,7 +209,7 @@ class JobReader:
         keys = zip(*(raw[name] for name in _ASKED), strict=True)
         try:
             columns["gpus"], columns["gpu_type"] = zip(*map(self._gpus, keys), strict=True)
-            columns["memory_mb"] = list(map(self._memory, raw["tres-alloc"]))
+            columns["memory_mb"] = [tres.get("mem", 0) for tres in columns["tres"]]
             columns["array_job_id"] = [
                 int(base) if task else None
                 for base, task in zip(raw["arrayjobid"], columns["array_task"], strict=True)
@@ -264,7 +264,3 @@ def _gpus(key: tuple[str, str, str, str, str, str, str]) -> tuple[int, str]:
     request = (per_job, per_node, per_socket, per_task)
     asked, asked_kind = gpus_requested(request, q.count(nodes), q.count(tasks))
     return (total or asked, kind or asked_kind)
-
-
-def _memory(text: str) -> int:
-    return q.tres(text).get("mem", 0)

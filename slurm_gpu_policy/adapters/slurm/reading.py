@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from slurm_gpu_policy.adapters.slurm.run import Answer, Call, Started, reading_environment
+from slurm_gpu_policy.adapters.slurm.run import Answer, Call, Started, reading_environment, run
 from slurm_gpu_policy.adapters.slurm.words import error_in
 from slurm_gpu_policy.errors import SlurmError, SlurmUnavailable
 from slurm_gpu_policy.model.snapshot import Part, Snapshot
@@ -39,6 +40,7 @@ class Reading:
         self._user = user
         self._kept = kept
         self._fresh = fresh
+        self._timeout = timeout
         self._jobs: JobReader | None = None
         self._calls: dict[str, Call] = {}
         self._texts: dict[str, str] = {}
@@ -76,12 +78,17 @@ class Reading:
             ask("partitions", *_SCONTROL, "show", "partition")
         if Part.RESERVATIONS in parts:
             ask("reservations", *_SCONTROL, "show", "reservation")
-        if parts & {Part.CONFIG, Part.ASSOCIATIONS}:  # these need the cluster's name
+        # Associations need the cluster's name, usage the folder of the controller's state.
+        if parts & {Part.CONFIG, Part.ASSOCIATIONS, Part.USAGE}:
             ask("config", "scontrol", "show", "config")
         if Part.PRIORITIES in parts:
             from slurm_gpu_policy.adapters.slurm import parse_priority  # noqa: PLC0415
 
             ask("priorities", "sprio", "-h", "-o", parse_priority.FORMAT)
+        if Part.USAGE in parts:
+            from slurm_gpu_policy.adapters.slurm import parse_usage  # noqa: PLC0415
+
+            ask("usage", *parse_usage.ARGV)
         if parts & {Part.ASSOCIATIONS, Part.QOS, Part.SHARES}:
             self._plan_accounts(ask)
 
@@ -138,11 +145,7 @@ class Reading:
         texts = self._texts
         found: dict[str, Any] = {}
         if texts.keys() & {"nodes", "partitions", "reservations", "config"}:
-            from slurm_gpu_policy.adapters.slurm import parse_cluster  # noqa: PLC0415
-
-            for name in ("nodes", "partitions", "reservations", "config"):
-                if name in texts and Part(name) in self._parts:
-                    found[name] = getattr(parse_cluster, name)(texts[name])
+            self._take_cluster(found)
         if self._jobs is not None:
             found["jobs"] = self._jobs.close()
             found["unknown_states"] = self._jobs.unknown_states
@@ -150,23 +153,64 @@ class Reading:
             from slurm_gpu_policy.adapters.slurm import parse_priority  # noqa: PLC0415
 
             found["priorities"] = parse_priority.priorities(texts["priorities"])
-        if texts.keys() & {"associations", "shares", "qos"}:
+        if texts.keys() & {"associations", "shares", "qos", "usage"}:
             from slurm_gpu_policy.adapters.slurm import parse_accounts  # noqa: PLC0415
 
             if "qos" in texts:
                 found["qos"] = parse_accounts.qos(texts["qos"])
-            if texts.keys() & {"associations", "shares"}:
+            if texts.keys() & {"associations", "shares", "usage"}:
                 found["associations"] = self._associations()
         return Snapshot(time=now, **found)
 
+    def _take_cluster(self, found: dict[str, Any]) -> None:
+        from slurm_gpu_policy.adapters.slurm import parse_cluster  # noqa: PLC0415
+
+        texts = self._texts
+        for name in ("nodes", "partitions", "reservations", "config"):
+            if name in texts and Part(name) in self._parts:
+                found[name] = getattr(parse_cluster, name)(texts[name])
+        if "usage" in texts:
+            from slurm_gpu_policy.adapters.slurm import conf_file, parse_usage  # noqa: PLC0415
+
+            config = found.get("config") or parse_cluster.config(texts["config"])
+            found["calculated_at"] = parse_usage.last_calculation(config.settings)
+            if "config" in found:
+                found["config"] = replace(config, settings=conf_file.corrected(config.settings))
+
     def _associations(self) -> tuple[Association, ...]:
+        from slurm_gpu_policy.adapters.slurm import parse_accounts as accounts  # noqa: PLC0415
+
+        texts = self._texts
+        shares = accounts.shares(texts["shares"]) if "shares" in texts else ()
+        found = self._from_database(shares) if "associations" in texts else shares
+        if "usage" not in texts:
+            return tuple(found)
+        from slurm_gpu_policy.adapters.slurm import parse_usage  # noqa: PLC0415
+
+        usage = parse_usage.usage(texts["usage"])
+        merged = accounts.with_usage(found, usage)
+        if "associations" not in texts:
+            merged = merged[: len(usage)]  # what the controller hides has no usage
+        if (
+            shares
+            and parse_usage.worth_exact(merged)
+            and self._release() >= parse_usage.EXACT_SINCE
+        ):
+            call = run(parse_usage.EXACT_ARGV, timeout=self._timeout, env=reading_environment())
+            if call.code == 0:
+                return parse_usage.exact(merged, call.stdout)
+        return parse_usage.sharpened(merged)
+
+    def _release(self) -> tuple[int, int]:
+        from slurm_gpu_policy.adapters.slurm import parse_cluster  # noqa: PLC0415
+
+        return parse_cluster.config(self._texts["config"]).release
+
+    def _from_database(self, shares: tuple[Association, ...]) -> tuple[Association, ...]:
         from slurm_gpu_policy.adapters.slurm import parse_accounts as accounts  # noqa: PLC0415
         from slurm_gpu_policy.adapters.slurm import parse_cluster  # noqa: PLC0415
 
         texts = self._texts
-        shares = accounts.shares(texts["shares"]) if "shares" in texts else ()
-        if "associations" not in texts:
-            return shares
         here = parse_cluster.config(texts["config"]).name
         found = accounts.associations(texts["associations"], here)
         if "accounts" in texts:

@@ -17,6 +17,7 @@ from slurm_gpu_policy.adapters.slurm import (
     parse_accounts,
     parse_jobs,
     parse_priority,
+    parse_usage,
 )
 from slurm_gpu_policy.adapters.slurm.run import reading_environment
 
@@ -32,6 +33,7 @@ JOBS = [
     ["-H", "--gpus-per-task=h100:1", "-n2"],
     ["-H", "--array=1,3,5-9%2", "--gres=gpu:1", "--nice=7"],
     ["-p", "gpu,interactive", "--gres=gpu:h100:8", "-N2", "-t", "2-0"],
+    ["-H", "-p", "cpu", "--deadline=now+3hours"],
     ["-H", "-p", "cpu", ":", "-p", "gpu", "--gres=gpu:h100:1"],
 ]
 SACCTMGR = ["sacctmgr", "-n", "-P", "show"]
@@ -82,6 +84,7 @@ def main(folder):
             "sshare", "-a", "-m", "-h", "-P", "-o",
             parse_accounts.format_of(parse_accounts.SHARE_FIELDS),
         ),
+        "usage": say(*parse_usage.ARGV),
     }  # fmt: skip
     subprocess.run(["scancel", *ids], check=True)
     time.sleep(4)

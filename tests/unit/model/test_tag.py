@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_gpu_policy.model.tag import read_tag, strip_tag, write_tag
+from slurm_gpu_policy.model.tag import read_tag, strip_tag, workload_of, write_tag
 
 plain = st.from_regex(r"[A-Za-z0-9_.:-]{1,20}", fullmatch=True)
 
@@ -28,3 +28,18 @@ def test_a_comment_without_mark_has_no_facts():
 def test_a_value_that_would_break_the_mark_is_refused(value):
     with pytest.raises(ValueError, match="cannot carry"):
         write_tag({"key": value})
+
+
+@pytest.mark.parametrize(
+    ("comment", "workload"),
+    [
+        ("", ""),
+        ("mine gpu-submit(token=1;workload=training)", "training"),
+        ("workload=inference gpu-submit(token=1;workload=training)", "training"),
+        ("workload=inference", "inference"),
+        ("run 7, workload=eval.big please", "eval.big"),
+        ("my_workload=no", ""),
+    ],
+)
+def test_a_comment_names_the_workload_class(comment, workload):
+    assert workload_of(comment) == workload

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_gpu_policy.adapters.slurm.hostlist import expand, indexes
+from slurm_gpu_policy.model.hostlist import expand, indexes
 
 
 @pytest.mark.parametrize(
