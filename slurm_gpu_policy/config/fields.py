@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from slurm_gpu_policy.errors import RequestError
 from slurm_gpu_policy.units import parse_duration, parse_memory, parse_money
@@ -41,6 +41,8 @@ Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\s,|;=()]
 GpuTypeName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
 Points = Annotated[int, Field(ge=0, le=1_000_000_000)]
 """Points of priority, as Slurm counts them (site factor, PriorityWeight...)."""
+LowerCase = AfterValidator(lambda named: {name.lower(): value for name, value in named.items()})
+"""For mappings by account or QOS: Slurm keeps their names in lower case."""
 RuleId = Annotated[str, Field(pattern=r"^[A-Z]-\d{3}$")]
 PoolName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^(\*|[A-Za-z0-9_.-]+)$")]
 

@@ -10,16 +10,20 @@ Durations become seconds, memory MiB, prices micro-units of ``currency``: intege
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from slurm_gpu_policy.config.accounts import Account
+from slurm_gpu_policy.config.accounts import Account, ManagedName, NoTwins
+from slurm_gpu_policy.config.applying import Apply
+from slurm_gpu_policy.config.approvals import Approvals
 from slurm_gpu_policy.config.builtin import WORKLOADS
+from slurm_gpu_policy.config.controller import Controller
 from slurm_gpu_policy.config.fields import (
     Count,
     Duration,
     GpuTypeName,
+    LowerCase,
     Memory,
     Name,
     PoolName,
@@ -29,6 +33,11 @@ from slurm_gpu_policy.config.fields import (
     Strict,
     Version,
 )
+from slurm_gpu_policy.config.ordering import Ordering
+from slurm_gpu_policy.config.over_quota import OverQuota
+from slurm_gpu_policy.config.qos import Qos
+from slurm_gpu_policy.config.retries import Retries
+from slurm_gpu_policy.config.submission import Submission
 
 Level = Literal["observe", "advise", "enforce"]
 
@@ -114,7 +123,7 @@ class Limits(Strict):
 
     everyone: Limit = Field(default=Limit(), description="For each user that has no own entry.")
     users: dict[Name, Limit] = Field(default_factory=dict, description="By user name.")
-    accounts: dict[Name, Limit] = Field(
+    accounts: Annotated[dict[Name, Limit], LowerCase] = Field(
         default_factory=dict, description="By Slurm account; `gpus` counts the whole account."
     )
     workloads: dict[Name, Limit] = Field(
@@ -184,10 +193,25 @@ class Policy(Strict):
         default_factory=dict,
         description="Enforcement of single rules (docs/policy.md) where it differs.",
     )
-    accounts: dict[Name, Account] = Field(
+    accounts: Annotated[dict[ManagedName, Account], NoTwins, LowerCase] = Field(
         default_factory=dict,
         description="Slurm accounts by name: what `gpu-policy apply` keeps in Slurm, and each "
         "account's guaranteed share of GPUs.",
+    )
+    qos: Annotated[dict[ManagedName, Qos], NoTwins, LowerCase] = Field(
+        default_factory=dict,
+        description="Slurm's QOS by name: what `gpu-policy apply` keeps in Slurm.",
+    )
+    apply: Apply = Field(default=Apply(), description="What `gpu-policy apply` writes, and where.")
+    ordering: Ordering | None = Field(
+        default=None,
+        description="Who goes first (rules P-6xx). Left out, no site factor is touched, "
+        "save for the place in the queue that a retry keeps (T-804).",
+    )
+    over_quota: OverQuota | None = Field(
+        default=None,
+        description="What becomes of jobs beyond their account's guarantee (rules Q-7xx). Left "
+        "out, no job's QOS is touched.",
     )
     on_failure: Literal["open", "closed"] = Field(
         default="open",
@@ -211,13 +235,28 @@ class Policy(Strict):
         description="Workload classes by name: the built-in ones, and the site's own.",
     )
     limits: Limits = Field(default=Limits(), description="Limits of the site.")
+    retries: Retries = Field(
+        default=Retries(), description="When a job that ended is started again."
+    )
+    approvals: Approvals = Field(
+        default=Approvals(), description="Which jobs wait for an approval, and whose."
+    )
+    operators: tuple[Name, ...] = Field(
+        default=(),
+        description="Users who may act as operators through `gpu-policy`, besides root, SlurmUser "
+        "and those whom Slurm itself calls Operator or Administrator.",
+    )
     defaults: Defaults = Field(default=Defaults(), description="What requests get by default.")
+    submission: Submission = Field(
+        default=Submission(), description="What raw sbatch, srun and salloc are held to."
+    )
     template_folders: tuple[str, ...] = Field(
         default=(),
         description="Folders with the site's own script templates; they come before the "
         "built-in ones of the same name.",
     )
     slurm: Slurm = Field(default=Slurm(), description="How Slurm is reached.")
+    controller: Controller = Field(default=Controller(), description="How `gpu-policyd` runs.")
 
     @model_validator(mode="before")
     @classmethod

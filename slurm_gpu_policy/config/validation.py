@@ -12,7 +12,7 @@ from slurm_gpu_policy.config.schema import Policy
 from slurm_gpu_policy.errors import PolicyFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pydantic_core import ErrorDetails
 
@@ -197,10 +197,37 @@ def _check_references(document: _Document) -> None:
         by_workload = limits.get("workloads")
         if isinstance(by_workload, dict):
             uses.extend((("limits", "workloads", name), name) for name in by_workload)
+    if isinstance(approvals := data.get("approvals"), dict):
+        uses.extend(_in_thresholds(approvals.get("thresholds")))
+    uses.extend(_in_ordering(data))
     for where, name in uses:
         if name not in known:
             wanted = "one of: " + ", ".join(sorted(known))
             document.say(document.line(where), where, _shown(name), wanted)
+
+
+def _in_thresholds(thresholds: Any) -> Iterator[tuple[Path, Any]]:
+    for number, one in enumerate(thresholds if isinstance(thresholds, list) else ()):
+        names = one.get("workloads") if isinstance(one, dict) else None
+        for place, name in enumerate(names if isinstance(names, list) else ()):
+            yield ("approvals", "thresholds", number, "workloads", place), name
+
+
+def _in_ordering(data: Any) -> Iterator[tuple[Path, Any]]:
+    """Yield the workload classes that the orderings name: as keys, or in a list."""
+    for where in (
+        ("ordering", "classes", "workloads"),
+        ("ordering", "terms", "workload", "shares"),
+        ("ordering", "terms", "interactive", "workloads"),
+    ):
+        found = data
+        for key in where:
+            found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, dict):
+            yield from (((*where, name), name) for name in found)
+        elif isinstance(found, list):
+            named = enumerate(found)
+            yield from (((*where, n), name) for n, name in named if isinstance(name, str))
 
 
 def _fields_at(where: Path) -> str:

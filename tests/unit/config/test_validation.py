@@ -15,6 +15,7 @@ from slurm_gpu_policy.config.frozen import Frozen, from_plain, to_plain
 from slurm_gpu_policy.config.schema import Policy
 from slurm_gpu_policy.config.validation import locate, validate, validate_options
 from slurm_gpu_policy.errors import PolicyFileError
+from tests.builders import make_policy
 
 EXAMPLE = (Path(__file__).parents[3] / "tools/example_policy.yaml").read_bytes()
 MANY = settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -273,3 +274,15 @@ def test_a_wrong_option_in_a_users_file_is_named(source, problem):
     with pytest.raises(PolicyFileError) as caught:
         validate_options(source, "u.yaml", {"gpu-type": "gpu_type"})
     assert caught.value.problems[0].startswith(problem)
+
+
+def test_accounts_and_qos_are_in_lower_case_as_slurm_keeps_them():
+    policy = make_policy(
+        accounts={"NLP": {"guaranteed_gpus": 8}},
+        qos={"High": {"priority": 5}},
+        limits={"accounts": {"Vision": {"gpus": 4}}},
+        ordering={"kind": "priority", "classes": {"accounts": {"NLP": "high"}}},
+    )
+    assert (set(policy.accounts), set(policy.qos)) == ({"nlp"}, {"high"})
+    assert set(policy.limits.accounts) == {"vision"}
+    assert set(policy.ordering.classes.accounts) == {"nlp"}

@@ -411,3 +411,49 @@ def test_an_admitted_size_always_fits_and_a_refused_one_never_does(counts, gpus,
     if possible:
         assert decision.gpus == gpus
         assert sum(largest[: decision.nodes]) >= gpus
+
+
+APPROVALS = {"thresholds": [{"gpus": 4}], "approvers": {"users": ["ann"]}}
+
+
+def test_v_901_a_job_above_a_threshold_is_held_where_the_site_enforces():
+    decision = judge(make_request(gpus=8), approvals=APPROVALS, enforcement="enforce")
+    assert decision.kind == "hold"
+    assert decision.reasons[0].rule == "V-901"
+    assert "ann" in decision.reasons[0].message
+    assert judge(make_request(gpus=4), approvals=APPROVALS, enforcement="enforce").kind == "admit"
+
+
+@pytest.mark.parametrize("level", ["observe", "advise"])
+def test_v_901_elsewhere_it_is_said_and_the_job_passes(level):
+    decision = judge(make_request(gpus=8), approvals=APPROVALS, enforcement=level)
+    assert decision.kind == "admit"
+    assert "V-901" in rules(decision)
+
+
+def test_v_901_has_a_level_of_its_own():
+    decision = judge(make_request(gpus=8), approvals=APPROVALS, rules={"V-901": "enforce"})
+    assert decision.kind == "hold"
+
+
+def test_v_901_what_is_refused_anyway_waits_for_no_approval():
+    decision = judge(make_request(gpus=99), approvals=APPROVALS, enforcement="enforce")
+    assert decision.kind == "refuse"
+
+
+def test_v_901_hours_cost_and_tasks_are_those_of_the_decision():
+    costly = {**APPROVALS, "thresholds": [{"cost": "20", "gpu_hours": 7}]}
+    request = make_request(gpus=1, time_seconds=3600, array="0-8")
+    held = judge(request, approvals=costly, gpu_types=PRICED, enforcement="enforce")
+    assert held.kind == "hold"
+    request = make_request(gpus=1, time_seconds=3600, array="0-6")
+    passed = judge(request, approvals=costly, gpu_types=PRICED, enforcement="enforce")
+    assert passed.kind == "admit"
+
+
+def test_t_802_more_retries_than_the_site_allows_are_refused_with_what_would_pass():
+    reason = refused_by(judge(make_request(retries=9), enforcement="enforce"), "T-802")
+    assert (reason.value, reason.limit) == ("9", "3")
+    assert "--retries 3" in reason.remedy
+    assert judge(make_request(retries=3), enforcement="enforce").kind == "admit"
+    assert judge(make_request(retries=9)).kind == "admit"  # and the controller caps them

@@ -129,3 +129,16 @@ def test_factors_are_between_nothing_and_all(users, depth_oblivious):
         for one in idle
         if one.member.parent and not one.member.user
     )
+
+
+def test_a_parent_user_whose_divider_is_root_has_roots_factor():
+    found = classic_fair_share(
+        [
+            Member("root", usage=100.0),
+            Member("a", parent="root", shares=None, usage=0.0),
+            Member("a", "u1", shares=None),
+        ],
+        dampening=3,
+    )
+    assert found[2].effective_usage == 0.0
+    assert f"{found[2].fair_share:.6f}" == "0.793701"  # as sshare and sprio 26.05 have it

@@ -36,6 +36,10 @@ def test_every_kind_of_unknown_name_is_found_at_its_place():
         },
         limits={"users": {"bob": {}}, "accounts": {"physics": {}}},
         defaults={"gpu_type": "v100", "account": "x", "partition": "y", "qos": "z"},
+        ordering={
+            "classes": {"qos": {"gold": "high"}, "accounts": {"chem": "low"}},
+            "terms": {"interactive": {"partitions": ["shell"]}},
+        },
     ) == {
         "clusters.elsewhere": "elsewhere",
         "gpu_types.b200": "b200",
@@ -53,6 +57,9 @@ def test_every_kind_of_unknown_name_is_found_at_its_place():
         "defaults.account": "x",
         "defaults.partition": "y",
         "defaults.qos": "z",
+        "ordering.classes.qos.gold": "gold",
+        "ordering.classes.accounts.chem": "chem",
+        "ordering.terms.interactive.partitions": "shell",
     }
 
 
@@ -78,3 +85,12 @@ def test_a_site_without_gres_types_may_call_its_gpus_as_it_likes():
 def test_the_message_says_what_there_is():
     (unknown,) = unknown_names(make_policy(defaults={"partition": "y"}), make_snapshot(), TEMPLATES)
     assert unknown.message == "this cluster has no partition y; it has: cpu, gpu, interactive"
+
+
+def test_default_types_of_raw_requests_are_looked_at():
+    assert found(submission={"default_types": {"gpu": "h100"}}) == {}
+    unknown = found(submission={"default_types": {"gpu": "H100", "gone": "h100"}})
+    assert unknown == {
+        "submission.default_types.gpu": "H100",
+        "submission.default_types.gone": "gone",
+    }

@@ -209,3 +209,33 @@ def test_the_places_of_a_line_are_one_to_its_length(priorities):
     jobs = [waiting(number + 1, priority=p) for number, p in enumerate(priorities)]
     found = sorted(place.place for job in jobs for place in places(job, jobs))
     assert found == list(range(1, sum(p > 0 for p in priorities) + 1))
+
+
+@pytest.mark.parametrize(
+    ("marks", "text"),
+    [
+        ({"comment": "gpu-submit(approval=asked)"}, "V-901"),
+        ({"admin_comment": "gpu-policy(approval=pending)"}, "V-901"),
+        ({"admin_comment": "gpu-policy(approval=denied)"}, "V-904"),
+        ({"admin_comment": "gpu-policy(approval=expired)"}, "V-905"),
+        (
+            {
+                "comment": "gpu-submit(approval=asked)",
+                "admin_comment": "gpu-policy(approval=denied)",
+            },
+            "V-904",
+        ),
+    ],
+)
+def test_a_job_held_for_an_approval_says_so_whatever_slurms_reason(marks, text):
+    job = make_job(state=JobState.PENDING, priority=0, reason="JobHeldUser", **marks)
+    assert text in reason_words(job).text
+
+
+def test_a_job_that_is_not_held_or_was_approved_keeps_slurms_reason():
+    asked = {"comment": "gpu-submit(approval=asked)", "state": JobState.PENDING}
+    assert "V-901" not in reason_words(make_job(reason="Resources", **asked)).text
+    approved = make_job(
+        reason="JobHeldAdmin", priority=0, admin_comment="gpu-policy(approval=approved)", **asked
+    )
+    assert "operator" in reason_words(approved).text

@@ -1,0 +1,139 @@
+"""Which jobs need an approval, and how many."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from slurm_gpu_policy.model.ids import JobId
+from slurm_gpu_policy.policy.thresholds import (
+    Size,
+    Sizes,
+    approvals_needed,
+    as_one,
+    exceeded,
+    line_of,
+    needs_approval,
+)
+from tests.builders import make_association, make_job, make_policy, make_snapshot
+
+HOUR = 3600
+
+
+def policy_with(*thresholds, **fields):
+    approvers = {"users": ["u3"], "groups": ["gpu-board"], "coordinators": True}
+    return make_policy(
+        approvals={"thresholds": list(thresholds), "approvers": approvers, **fields},
+        workloads={"my+work": {}},
+        gpu_types={"h100": {"price_per_hour": "2.50"}, "big": {"gres_type": "h200"}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("threshold", "size"),
+    [
+        ({"gpus": 8}, Size(9, HOUR)),
+        ({"time": "2h"}, Size(1, 2 * HOUR + 60)),
+        ({"time": "2h"}, Size(1, None)),
+        ({"gpu_hours": 8}, Size(4, 2 * HOUR + 1)),
+        ({"gpu_hours": 8}, Size(1, HOUR, tasks=9)),
+        ({"gpu_hours": 8}, Size(1, None)),
+        ({"cost": "10"}, Size(1, HOUR, cost_micros=10_000_001)),
+        ({"gpus": 8, "time": "1h"}, Size(9, HOUR + 1)),
+        ({"accounts": ["nlp"]}, Size(1, HOUR, accounts=("nlp-a", "NLP", "root"))),
+        ({"workloads": ["my+work"], "gpus": 0}, Size(1, HOUR, workload="my_work")),
+    ],
+)
+def test_a_job_above_all_that_a_threshold_says_needs_an_approval(threshold, size):
+    assert exceeded(size, policy_with(threshold))
+    assert needs_approval(size, policy_with(threshold)).rule == "V-901"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "size"),
+    [
+        ({"gpus": 8}, Size(8, None)),
+        ({"time": "2h"}, Size(100, 2 * HOUR)),
+        ({"gpu_hours": 8}, Size(4, 2 * HOUR)),
+        ({"gpu_hours": 0}, Size(0, None)),
+        ({"cost": "10"}, Size(1, HOUR, cost_micros=10_000_000)),
+        ({"cost": "10"}, Size(1, None)),  # without a price there is no cost to exceed
+        ({"gpus": 8, "time": "1h"}, Size(9, HOUR)),
+        ({"gpus": 8, "accounts": ["vision"]}, Size(9, HOUR, accounts=("nlp", "root"))),
+        ({"gpus": 8, "workloads": ["training"]}, Size(9, HOUR)),
+    ],
+)
+def test_a_job_within_any_part_of_a_threshold_needs_none(threshold, size):
+    assert not exceeded(size, policy_with(threshold))
+    assert needs_approval(size, policy_with(threshold)) is None
+    assert approvals_needed(size, policy_with(threshold)) == 0
+
+
+def test_without_thresholds_nothing_needs_an_approval():
+    assert needs_approval(Size(10_000, None), make_policy()) is None
+
+
+def test_the_strictest_threshold_says_how_many_approvals_it_takes():
+    policy = policy_with({"gpus": 4}, {"gpus": 16, "needed": 3}, needed=2)
+    assert approvals_needed(Size(8, HOUR), policy) == 2
+    assert approvals_needed(Size(17, HOUR), policy) == 3
+
+
+def test_the_reason_names_what_is_asked_the_limit_and_who_may_approve():
+    reason = needs_approval(
+        Size(16, HOUR, tasks=3), policy_with({"gpus": 8, "cost": "0"}, needed=2)
+    )
+    assert reason is None  # it has no cost to exceed
+    reason = needs_approval(Size(16, HOUR, tasks=3), policy_with({"gpus": 8}, needed=2))
+    assert "16 GPUs for 01:00:00 in each of 3 tasks needs 2 approvals" in reason.message
+    assert "u3 or a member of gpu-board or a coordinator of the account" in reason.message
+    assert reason.limit == "8 GPUs"
+
+
+def test_the_line_of_accounts_ends_at_the_root_and_in_no_circle():
+    tree = (
+        make_association("root", "", parent=""),
+        make_association("nlp", "", parent="root"),
+        make_association("lab", "", parent="nlp"),
+        make_association("a", "", parent="b"),
+        make_association("b", "", parent="a"),
+    )
+    assert line_of("lab", tree) == ("lab", "nlp", "root")
+    assert line_of("a", tree) == ("a", "b")
+    assert line_of("", tree) == ()
+    assert line_of("unknown", tree) == ("unknown",)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "count"), [("", 1), ("3", 1), ("0-9", 10), ("0-9:3,20%2", 5), ("1,5-6", 3)]
+)
+def test_the_waiting_tasks_of_an_array_count_together(tasks, count):
+    job = replace(make_job(gpus=2), array_job_id=JobId(1), array_task=tasks)
+    size = Sizes(make_snapshot(), policy_with()).of(job)
+    assert (size.gpus, size.tasks) == (2, count)
+    assert size.cost_micros == 2 * 2_500_000 * count
+
+
+def test_an_untyped_job_costs_what_the_dearest_type_does():
+    policy = policy_with()
+    assert Sizes(make_snapshot(), policy).of(make_job(gpu_type="")).cost_micros == 2_500_000
+    assert Sizes(make_snapshot(), policy).of(make_job(gpu_type="h200")).cost_micros is None
+    endless = make_job(time_limit_seconds=None)
+    assert Sizes(make_snapshot(), policy).of(endless).cost_micros is None
+
+
+def test_the_parts_of_a_group_count_together():
+    """Else a small first part would carry a large second one past every threshold."""
+
+    def part(number, **fields):
+        return replace(make_job(number, **fields), het_job_id=JobId(14))
+
+    parts = (part(15, gpus=8, time_limit_seconds=60), make_job(3), part(14, gpus=1))
+    whole = as_one(parts)[-1]
+    assert [job.job_id for job in as_one(parts)] == [3, 14]
+    assert (whole.gpus, whole.gpu_type, whole.time_limit_seconds) == (9, "h100", 3600)
+    endless = as_one((part(14), part(15, gpu_type="a100", time_limit_seconds=None)))[0]
+    assert (endless.gpu_type, endless.time_limit_seconds) == ("", None)
+    plain = as_one((part(14, gpus=0, gpu_type=""), part(15)))[0]
+    assert plain.gpu_type == "h100"
