@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+# Linux's clock that goes on while a machine is suspended: a leader that slept must know it.
+_MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class SystemClock:
     """Implements :class:`slurm_gpu_policy.services.ports.Clock`."""
@@ -14,7 +17,7 @@ class SystemClock:
 
     def monotonic(self) -> float:
         """Return seconds on a clock that never goes back."""
-        return time.monotonic()
+        return time.clock_gettime(_MONOTONIC)
 
     def sleep(self, seconds: float) -> None:
         """Wait."""

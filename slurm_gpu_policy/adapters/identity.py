@@ -7,6 +7,7 @@ import os
 import pwd
 
 from slurm_gpu_policy.errors import RequestError
+from slurm_gpu_policy.model.caller import Caller
 
 
 def current_user() -> str:
@@ -36,3 +37,12 @@ def groups_of(user: str) -> tuple[str, ...]:
         except KeyError:  # a group without a name here cannot be in AllowGroups
             continue
     return tuple(names)
+
+
+def caller_of(user_id: int) -> Caller:
+    """Return who a user id is; one without a name here gets one that no user can have."""
+    try:
+        user = pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return Caller(user_id, f"#{user_id}")
+    return Caller(user_id, user, groups_of(user))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
+    from typing import Self
 
 _LEAVING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -33,6 +36,48 @@ def signals_wait() -> Iterator[None]:
         yield
     if came:
         signal.raise_signal(came[0])
+
+
+class Inbox:
+    """Signals that a long-running program takes note of, to act on them at a moment of its own.
+
+    A context manager. A signal never interrupts what is under way, but ends :meth:`wait`.
+    """
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self._numbers = numbers
+        self._came: set[int] = set()
+
+    def __enter__(self) -> Self:
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._before = {number: signal.getsignal(number) for number in self._numbers}
+        self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in self._numbers:
+            signal.signal(number, lambda number, _frame: self._came.add(number))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def came(self, *numbers: signal.Signals) -> bool:
+        """Return whether one of *numbers* has come, and not been taken."""
+        return not self._came.isdisjoint(numbers)
+
+    def take(self, number: signal.Signals) -> bool:
+        """Return whether *number* has come, once."""
+        was_there = number in self._came
+        self._came.discard(number)
+        return was_there
+
+    def wait(self, seconds: float) -> None:
+        """Wait; a signal ends it at once."""
+        if select.select([self._reader], [], [], max(seconds, 0))[0]:
+            with suppress(BlockingIOError):
+                os.read(self._reader, 4096)
 
 
 @contextmanager

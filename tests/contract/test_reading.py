@@ -220,6 +220,25 @@ def test_what_some_jobs_hold_can_be_asked_for_alone(cluster):
     assert set(cluster.slurm.allocations([*many, str(second)])) == {second}
 
 
+def test_the_controllers_own_associations_have_parents_and_shares(cluster):
+    snapshot = cluster.slurm.read(Part.USAGE)
+    found = {(one.account, one.user): one for one in snapshot.associations}
+    assert found["nlp-pretrain", ""].parent == "nlp"
+    assert found["nlp-pretrain", ""].raw_shares == 70
+    assert found["nlp-pretrain", "u1"].raw_shares == 10
+    assert snapshot.config is None
+    if cluster.is_real:
+        assert found["nlp", ""].usage is not None
+        assert found["nlp-pretrain", "u1"].priority == 20
+        assert snapshot.calculated_at <= snapshot.time + 1
+
+
+def test_a_job_says_all_that_it_asks_for(cluster):
+    job_id = cluster.submit(("hold", None), gres="gpu:h100:2", nodes="1")
+    (job,) = cluster.slurm.jobs([str(job_id)])
+    assert (job.tres["gres/gpu"], job.tres["node"], job.deadline) == (2, 1, None)
+
+
 def test_jobs_slurm_does_not_know_are_left_out(cluster):
     job_id = cluster.submit(("hold", None))
     assert cluster.slurm.jobs(["66000000"]) == ()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from slurm_gpu_policy.errors import JobNotFound, SlurmRefused
+from slurm_gpu_policy.errors import JobNotFound, SlurmRefused, SlurmUnavailable
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.snapshot import Part
 
 UNKNOWN = "66000000"
+NOBODYS = "66000001"
 LONG_ENOUGH = "#!/bin/sh\nsleep 2\n"
 """A job that ends before its start has reached the database is called ``allocation`` there."""
 
@@ -187,6 +188,105 @@ def test_refused_site_factors_are_told_job_by_job(cluster):
     refused = cluster.slurm.set_site_factors({good: 10, 66000000: 10})
     assert set(refused) == {66000000}
     assert "Invalid job id" in refused[66000000]
+
+
+def test_many_different_changes_are_refused_one_by_one(cluster):
+    first, second, third = _waiting(cluster, 3)
+    wanted = {
+        str(first): {"site_factor": "11", "admin_comment": "gpu-policy(a=1;b=2)"},
+        UNKNOWN: {"site_factor": "12"},
+        str(second): {"qos": "nonsense", "admin_comment": "not this"},
+        NOBODYS: {"admin_comment": "two words"},
+        str(third): {"qos": "high", "site_factor": "-13", "excluded_nodes": "gpu02"},
+    }
+    refused = cluster.slurm.modify_many(wanted)
+    assert set(refused) == {UNKNOWN, NOBODYS, *((str(second),) if cluster.is_real else ())}
+    assert "Invalid job id" in refused[UNKNOWN]
+    assert "Invalid job id" in refused[NOBODYS]
+    assert _job(cluster, first).admin_comment == "gpu-policy(a=1;b=2)"
+    assert _job(cluster, third).qos == "high"
+    if cluster.is_real:
+        assert "Invalid qos" in refused[str(second)]
+        assert _job(cluster, second).admin_comment == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["two words", 'a "quoted" word', "it's", "a\\b", "", "é ü", "x\ty", "a\nupdate JobId=1"],
+)
+def test_many_changes_keep_their_text_as_it_is(cluster, text):
+    first, second = _waiting(cluster, 2)
+    wanted = {str(first): {"admin_comment": text}, str(second): {"admin_comment": "plain"}}
+    assert cluster.slurm.modify_many(wanted) == {}
+    assert _job(cluster, first).admin_comment == text
+    assert _job(cluster, second).admin_comment == "plain"
+
+
+def test_a_field_that_is_none_of_ours_changes_none_of_many(cluster):
+    first, second = _waiting(cluster, 2)
+    with pytest.raises(ValueError, match="shoe_size"):
+        cluster.slurm.modify_many({str(first): {"comment": "x"}, str(second): {"shoe_size": "43"}})
+    assert "gpu-submit" in _job(cluster, first).comment
+
+
+def test_of_an_array_the_waiting_rest_is_changed_whatever_its_other_tasks_do(cluster):
+    script = "#!/bin/sh\nsleep 60\n"
+    # More tasks than nodes: some run, and the rest cannot.
+    array = cluster.submit(array="0-3", gres="gpu:h100:8", time="60:00", script=script)
+    cluster.sleep(1.5)
+    states = [job.state for job in cluster.slurm.jobs([str(array)])]
+    assert JobState.PENDING in states
+    wanted = {f"{array}_[0-3]": {"qos": "high", "site_factor": "5"}}
+    assert cluster.slurm.modify_many(wanted) == {}
+    rest = next(job for job in cluster.slurm.jobs([str(array)]) if job.state.is_pending)
+    assert rest.qos == "high"
+    runs = next(job for job in cluster.slurm.jobs([str(array)]) if job.state.is_active)
+    assert runs.qos == "normal"
+    refused = cluster.slurm.modify_many(
+        {runs.address: {"qos": "high"}, rest.address: {"qos": "low"}, f"{UNKNOWN}_3": {"qos": "x"}}
+    )
+    assert set(refused) == {runs.address, f"{UNKNOWN}_3"}
+    assert "no longer pending" in refused[runs.address]
+
+
+def test_one_task_of_an_array_is_requeued_alone(cluster):
+    array = cluster.submit(array="0-1", partition="cpu")
+    cluster.wait(array, lambda _: all(
+        job.state is JobState.RUNNING for job in cluster.slurm.jobs([str(array)])
+    ))  # fmt: skip
+    last = next(job for job in cluster.slurm.jobs([str(array)]) if job.array_task == "1")
+    assert cluster.slurm.steer_many("requeue_held", [last.address]) == {}
+    cluster.sleep(1)
+    found = {job.array_task: job.restarts for job in cluster.slurm.jobs([str(array)])}
+    assert found == {"0": 0, "1": 1}
+
+
+def test_many_jobs_are_held_and_released_and_refusals_told_one_by_one(cluster):
+    first, second = _waiting(cluster, 2)
+    assert set(cluster.slurm.steer_many("hold", [str(first), UNKNOWN, str(second)])) == {UNKNOWN}
+    assert _job(cluster, first).priority == 0
+    assert _job(cluster, second).priority == 0
+    assert set(cluster.slurm.steer_many("release", [UNKNOWN, str(first)])) == {UNKNOWN}
+    cluster.wait(first, lambda job: job.priority > 0)
+    assert _job(cluster, second).priority == 0
+
+
+def test_many_jobs_are_requeued_and_stay_held(cluster):
+    waiting = _waiting(cluster)[0]
+    job_id = cluster.submit(partition="cpu", script="#!/bin/sh\nsleep 1\nexit 3\n")
+    cluster.over(job_id)
+    refused = cluster.slurm.steer_many("requeue_held", [str(waiting), str(job_id)])
+    assert set(refused) == {str(waiting)}
+    assert "pending" in refused[str(waiting)]
+    job = cluster.wait(job_id, lambda job: job.state.is_pending)
+    assert (job.priority, job.restarts) == (0, 1)
+    changes = {str(job_id): {"excluded_nodes": "gpu02", "admin_comment": "gpu-policy(attempt=1)"}}
+    assert cluster.slurm.modify_many(changes) == {}
+
+
+def test_many_changes_without_a_controller_are_no_refusals(cluster):
+    with pytest.raises(SlurmUnavailable):
+        cluster.unreachable("modify_many", {"7": {"site_factor": "1"}})
 
 
 def test_an_ordinary_user_sets_no_site_factor(cluster):

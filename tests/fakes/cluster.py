@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from slurm_gpu_policy.adapters.slurm.hostlist import expand
 from slurm_gpu_policy.errors import (
     JobNotFound,
     SlurmUnavailable,
 )
+from slurm_gpu_policy.model.hostlist import expand
 from slurm_gpu_policy.model.ids import JobId
 from slurm_gpu_policy.model.job import (
     JobState,
@@ -22,12 +22,17 @@ from slurm_gpu_policy.model.job import (
 
 from . import world
 from .clock import FakeClock
-from .queue import Placement, script_run, task_text
+from .queue import Placement, array_tasks, script_run, task_text
 
 OPERATORS = frozenset({"root", "slurm"})
 MIN_JOB_AGE = 300
 SUBMISSION_FAILED = "Batch job submission failed: "
 DENIED = "Access/permission denied"
+FINISHED = "Job has already finished"
+STARTED = "Job is no longer pending execution"
+OPERATORS_FIELDS = frozenset({"priority", "site_factor", "admin_comment"})
+WAITING_FIELDS = frozenset({"qos", "partition", "account", "excluded_nodes", "begin_time"})
+"""What Slurm changes of a waiting job only (seen on 22.05)."""
 CHANGES = {
     "time_limit": ("time_limit", int),
     "nice": ("nice", int),
@@ -82,6 +87,7 @@ class FakeCluster:
         self._failures = []
         self._refusal = None
         self._lose_next = None
+        self.on_change = lambda _address: None
 
     def unavailable(self, times=1, error=None):
         """Let the next *times* calls find no controller."""
@@ -217,7 +223,12 @@ class FakeCluster:
         job.restarts += 1
 
     def _named(self, text, *, missing_ok=False):
-        """Return the jobs an id stands for: one, or all tasks of an array."""
+        """Return the jobs an id stands for: one, or all tasks or some (``7_[1-3]``) of an array."""
+        base, sign, tasks = text.partition("_[")
+        if sign:
+            numbers, _ = array_tasks(tasks.rstrip("]"))
+            rest = self._named(base, missing_ok=missing_ok)
+            return [job for job in rest if job.task in numbers]
         found = [
             job
             for job in self.records.values()

@@ -108,7 +108,21 @@ class FakeJob:
             admin_comment=self.admin_comment,
             restarts=self.restarts,
             exit_code=self.exit_code,
+            tres=self.tres,
         )
+
+    @property
+    def tres(self):
+        """What it holds or asks for; memory in MiB."""
+        counts = {
+            "billing": max(8 * self.gpus, self.cpus_per_node * self.nodes),
+            "cpu": self.cpus_per_node * self.nodes,
+            "mem": self.memory_per_node * self.nodes,
+            "node": self.nodes,
+        }
+        if self.gpus:
+            counts |= {"gres/gpu": self.gpus, f"gres/gpu:{self.gpu_type or 'h100'}": self.gpus}
+        return counts
 
 
 def array_tasks(text):

@@ -12,28 +12,36 @@ share, reservations.
     slurm.unavailable(times=3)               # the next three calls fail
     slurm.time_out_after_queueing()          # the next submission takes effect, unanswered
     slurm.refuse("QOSMaxGRESPerUser")        # the next submission is refused in these words
+    slurm.on_change = do                     # is called with the address before each change of many
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from slurm_gpu_policy.adapters.slurm.hostlist import expand
 from slurm_gpu_policy.errors import (
     JobNotFound,
     SlurmError,
     SlurmRefused,
     SlurmTimeout,
 )
+from slurm_gpu_policy.model.hostlist import expand
 from slurm_gpu_policy.model.ids import JobId
-from slurm_gpu_policy.model.job import (
-    AccountingRecord,
-    JobDetail,
-    JobState,
-)
+from slurm_gpu_policy.model.job import JobDetail, JobState
 from slurm_gpu_policy.model.snapshot import Part, Snapshot
 
-from .cluster import CHANGES, DENIED, OPERATORS, SUBMISSION_FAILED, FakeCluster
+from .accounting import overlaps, record_of, tres_text
+from .cluster import (
+    CHANGES,
+    DENIED,
+    FINISHED,
+    OPERATORS,
+    OPERATORS_FIELDS,
+    STARTED,
+    SUBMISSION_FAILED,
+    WAITING_FIELDS,
+    FakeCluster,
+)
 from .queue import FakeJob, Placement, array_tasks, read_size
 
 
@@ -61,7 +69,7 @@ class FakeSlurm(FakeCluster):
                 for job in self.records.values()
                 if job.state.is_pending and not job.is_held
             )
-        if {Part.ASSOCIATIONS, Part.SHARES} & set(parts):
+        if {Part.ASSOCIATIONS, Part.SHARES, Part.USAGE} & set(parts):
             found["associations"] = self._associations_of(user)
         for part, name in (
             (Part.PARTITIONS, "partitions"),
@@ -104,7 +112,7 @@ class FakeSlurm(FakeCluster):
             exit_signal=job.exit_signal,
             restarts=job.restarts,
             submit_host="localhost",
-            requested_tres=_tres_text(job),
+            requested_tres=tres_text(job),
             excluded_nodes=job.excluded,
         )
 
@@ -274,34 +282,54 @@ class FakeSlurm(FakeCluster):
 
     def hold(self, job_id):
         self._begin("hold")
-        for job in self._owned(job_id):
-            job.is_held = True
+        self._steer(job_id, "hold")
 
     def release(self, job_id):
         self._begin("release")
-        for job in self._owned(job_id):
-            job.is_held = False
+        self._steer(job_id, "release")
 
     def requeue(self, job_id, *, hold=False):
         self._begin("requeue")
+        self._steer(job_id, "requeue_held" if hold else "requeue")
+
+    def _steer(self, job_id, verb):
         for job in self._owned(job_id):
-            if job.state.is_pending:
-                msg = "Job is pending execution"
-                raise SlurmRefused(msg)
-            self._requeue(job)
-            job.is_held = hold
+            if verb in {"hold", "release"}:
+                if job.state.is_over:
+                    raise SlurmRefused(FINISHED)
+                if not job.state.is_pending:
+                    raise SlurmRefused(STARTED)
+                job.is_held = verb == "hold"
+            else:
+                if job.state.is_pending:
+                    msg = "Job is pending execution"
+                    raise SlurmRefused(msg)
+                self._requeue(job)
+                job.is_held = verb == "requeue_held"
 
     def modify(self, job_id, changes):
         self._begin("modify")
-        jobs = self._owned(job_id)
-        for key, value in changes.items():
+        for key in changes:
             if key not in CHANGES:
                 msg = f"a job has no changeable field {key!r}"
                 raise ValueError(msg)
-            if key in {"priority", "site_factor", "admin_comment"} and self.user not in OPERATORS:
-                raise SlurmRefused(DENIED)
+        self._change(job_id, changes)
+
+    def _change(self, job_id, changes):
+        """Change all that is wanted, or nothing; of an array, its tasks that wait."""
+        jobs = self._owned(job_id)
+        if changes.keys() & OPERATORS_FIELDS and self.user not in OPERATORS:
+            raise SlurmRefused(DENIED)
+        living = [job for job in jobs if not job.state.is_over]
+        if not living:
+            raise SlurmRefused(FINISHED)
+        if changes.keys() & WAITING_FIELDS:
+            living = [job for job in living if job.state.is_pending]
+        if not living:
+            raise SlurmRefused(STARTED)
+        for key, value in changes.items():
             name, read = CHANGES[key]
-            for job in jobs:
+            for job in living:
                 setattr(job, name, read(value))
 
     def notify(self, job_id, message):
@@ -310,19 +338,36 @@ class FakeSlurm(FakeCluster):
             job.messages.append(message)
 
     def set_site_factors(self, factors):
-        self._begin("set_site_factors")
+        wanted = {str(job_id): {"site_factor": n} for job_id, n in factors.items()}
+        return {JobId(int(one)): words for one, words in self.modify_many(wanted).items()}
+
+    def modify_many(self, changes):
+        for wanted in changes.values():
+            if not wanted.keys() <= CHANGES.keys():
+                msg = f"a job has no changeable field {min(wanted.keys() - CHANGES.keys())!r}"
+                raise ValueError(msg)
+        self._begin("modify_many", len(changes))
+        return self._each(changes, lambda address: self._change(address, changes[address]))
+
+    def steer_many(self, verb, addresses):
+        self._begin("steer_many", verb, len(addresses))
+        return self._each(addresses, lambda address: self._steer(address, verb))
+
+    def _each(self, addresses, do):
         refused = {}
-        for job_id, value in factors.items():
-            job = self.records.get(job_id)
-            if job is None:
-                refused[job_id] = "Invalid job id specified"
-            elif self.user not in OPERATORS:
-                refused[job_id] = DENIED
-            elif job.state.is_over:
-                refused[job_id] = "Job has already finished"
-            else:
-                job.site = value
+        for address in addresses:
+            self.on_change(address)
+            try:
+                do(address)
+            except JobNotFound:
+                refused[address] = "Invalid job id specified"
+            except SlurmRefused as error:
+                refused[address] = str(error)
         return refused
+
+    @property
+    def calls_made(self):
+        return len(self.calls)
 
     def accounting(self, *, start=None, end=None, job_ids=(), users=(), accounts=()):
         self._begin("accounting")
@@ -337,9 +382,9 @@ class FakeSlurm(FakeCluster):
             if job_ids and not {job.display_id, str(job.array_id), str(job.job_id)} & set(job_ids):
                 continue
             times = (job.start_time, job.end_time)
-            if (start is not None or end is not None) and not _overlaps(times, start, end):
+            if (start is not None or end is not None) and not overlaps(times, start, end):
                 continue
-            found.append(_record(job, self.clock.now()))
+            found.append(record_of(job, self.clock.now()))
         return tuple(found)
 
     def _owned(self, text):
@@ -347,59 +392,3 @@ class FakeSlurm(FakeCluster):
         if any(self.user not in {job.user, *OPERATORS} for job in jobs):
             raise SlurmRefused(DENIED)
         return jobs
-
-
-def _overlaps(times, start, end):
-    began, ended = times
-    if began is None or (end is not None and began >= end):
-        return False
-    return start is None or ended is None or ended > start
-
-
-def _tres(job):
-    counts = {
-        "billing": max(8 * job.gpus, job.cpus_per_node * job.nodes),
-        "cpu": job.cpus_per_node * job.nodes,
-        "mem": job.memory_per_node * job.nodes,
-        "node": job.nodes,
-    }
-    if job.gpus:
-        counts |= {"gres/gpu": job.gpus, f"gres/gpu:{job.gpu_type or 'h100'}": job.gpus}
-    return counts
-
-
-def _tres_text(job):
-    return ",".join(
-        f"{name}={count}M" if name == "mem" else f"{name}={count}"
-        for name, count in _tres(job).items()
-    )
-
-
-def _record(job, now):
-    ran = job.start_time is not None and bool(job.held)
-    over = job.state.is_over
-    end = job.end_time if over or job.state is JobState.REQUEUED else None
-    return AccountingRecord(
-        job_id=JobId(job.job_id),
-        display_id=job.display_id,
-        user=job.user,
-        account=job.account,
-        partition=job.partitions[0],
-        qos=job.qos,
-        name=job.name,
-        state=job.state,
-        submit_time=job.submit_time,
-        eligible_time=job.submit_time,
-        start_time=job.start_time if ran else None,
-        end_time=end,
-        elapsed_seconds=(end or now) - job.start_time if ran else 0,
-        suspended_seconds=0,
-        time_limit_seconds=job.time_limit,
-        exit_code=job.exit_code,
-        exit_signal=job.exit_signal,
-        node_list=",".join(job.held),
-        allocated_tres=_tres(job) if ran else {},
-        comment=job.comment,
-        admin_comment=job.admin_comment,
-        restarts=job.restarts,
-    )

@@ -277,3 +277,12 @@ def test_over_a_range_of_nodes_only_a_total_is_asked_for():
     request = make_request("x", gpus=8, nodes=2, options=(("nodes", "1-2"),))
     decision = make_decision(nodes=2, gpus=8)
     assert gpus(asked(request, decision)) == {"gpus": "h100:8", "nodes": "1-2"}
+
+
+def test_a_job_that_needs_an_approval_is_submitted_held_and_says_why():
+    options = asked(decision=replace(make_decision(), kind="hold"))
+    assert "hold" in options
+    assert read_tag(options["comment"])["approval"] == "asked"
+    plain = asked()
+    assert "hold" not in plain
+    assert "approval" not in read_tag(plain["comment"])

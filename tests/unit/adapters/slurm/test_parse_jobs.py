@@ -30,6 +30,7 @@ TYPICAL = {
     "feature": "(null)", "tres-alloc": "cpu=2,mem=16000M,node=1,gres/gpu=2,gres/gpu:h100=2",
     "tres-per-job": "N/A", "tres-per-node": "gres:gpu:h100:2", "tres-per-socket": "N/A",
     "tres-per-task": "N/A", "accruetime": "1800000001", "restartcnt": "0", "exit_code": "0",
+    "deadline": "1800009999",
 }  # fmt: skip
 # Anything a user can put into a name: no NUL, and bytes that are no UTF-8 as surrogates.
 HOSTILE = st.text(
@@ -63,6 +64,8 @@ def test_a_typical_record():
         gpus=2, gpu_type="h100", nodes=1, cpus=2, memory_mb=16000, time_limit_seconds=3600,
         submit_time=1800000000, eligible_time=1800000001, start_time=None, end_time=None,
         elapsed_seconds=0, priority=4294967295, nice=-5, node_list="", accrue_time=1800000001,
+        deadline=1800009999,
+        tres={"cpu": 2, "mem": 16000, "node": 1, "gres/gpu": 2, "gres/gpu:h100": 2},
     )  # fmt: skip
     assert reader.unknown_states == 0
 

@@ -220,7 +220,7 @@ def stub(monkeypatch):
 def by_command(monkeypatch):
     """Record what goes through the commands."""
     seen = []
-    for name in ("submit", "cancel", "hold", "modify", "set_site_factors", "submit_many"):
+    for name in ("submit", "cancel", "hold", "modify", "modify_many", "submit_many"):
         monkeypatch.setattr(
             CommandSlurm, name, lambda _self, *args, name=name, **_more: seen.append((name, *args))
         )
@@ -232,10 +232,14 @@ def adapter(**more):
 
 
 def test_site_factor_and_nice_zero_are_texts_for_the_number_means_not_set(stub):
-    assert adapter().set_site_factors({7: 0, 8: -5}) == {}
-    assert [what[2] for what in stub.told] == [{"site_factor": "0"}, {"site_factor": "-5"}]
-    adapter().modify("7", {"nice": "0"})
-    assert stub.told[-1] == ("modify", {"nice": "0"})
+    adapter().modify("7", {"nice": "0", "site_factor": "0"})
+    assert stub.told[-1] == ("modify", {"nice": "0", "site_factor": "0"})
+
+
+def test_many_changes_are_one_scontrols_work_which_is_as_quick_and_holds_no_lock(stub, by_command):
+    adapter().modify_many({7: {"site_factor": "0"}})
+    assert by_command == [("modify_many", {7: {"site_factor": "0"}})]
+    assert stub.told == []
 
 
 def test_hold_is_never_called_in_user_mode_which_crashes(stub):

@@ -18,6 +18,7 @@ from slurm_gpu_policy.adapters.slurm.run import (
     run,
     run_all,
     run_each,
+    started_programs,
 )
 from slurm_gpu_policy.errors import SlurmAbsent, SlurmRefused, SlurmTimeout, SlurmUnavailable
 
@@ -239,3 +240,11 @@ def children():
 
 def open_descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_programs_that_were_started_are_counted():
+    before = started_programs()
+    run_all([Call(("true",)), Call(("true",))])
+    with pytest.raises(SlurmAbsent):
+        run(("there-is-no-such-program",))
+    assert started_programs() - before == 2

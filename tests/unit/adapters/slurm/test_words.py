@@ -154,22 +154,3 @@ def test_a_deadline_in_unix_seconds_is_written_as_local_time(monkeypatch):
     time.tzset()
     assert steering.scontrol_words({"deadline": "1800000000"}) == ["Deadline=2027-01-15T08:00:00"]
     assert steering.scontrol_words({"deadline": "now+1hour"}) == ["Deadline=now+1hour"]
-
-
-def test_refusals_are_told_apart_by_job():
-    text = "Invalid job id specified for job 999\nJob has already finished for job 5\n"
-    assert steering.refusals(answer(text, program="scontrol"), "1,999,5") == {
-        999: "Invalid job id specified",
-        5: "Job has already finished",
-    }
-
-
-def test_a_refusal_of_the_whole_list_is_each_jobs():
-    text = "scontrol: error: Invalid value\n"
-    assert set(steering.refusals(answer(text, program="scontrol"), "1,2")) == {1, 2}
-
-
-def test_no_controller_is_no_refusal():
-    text = "slurm_update error: Unable to contact slurm controller (connect failure)\n"
-    with pytest.raises(SlurmUnavailable):
-        steering.refusals(answer(text, program="scontrol"), "1,2")
