@@ -1,71 +1,39 @@
 -- job_submit.lua: the first, cheapest word of the policy, inside slurmctld.
 --
--- It refuses at submission what could never be allowed, with a sentence that the user
--- can act on. It reads one small table, which `gpu-policy apply` writes:
+-- It holds raw sbatch, srun and salloc to the rules that gpu-submit knows: refuses what
+-- they forbid, completes what a request leaves out, and holds what must be approved. What
+-- it says names the rule; docs/policy.md (L) tells how far it can see. All it knows is one
+-- table, which `gpu-policy apply` writes (slurm_gpu_policy/policy/limits_table.py):
 --
---   /etc/slurm-gpu-policy/limits.lua
---     -- generation 7c1f...               (optional; see below)
---     return { accounts = { ["nlp-pretrain"] = { max_gpus_per_job = 16 } } }
---
--- One entry per account, sub-accounts written out, so that a look-up is one step.
--- Write the file beside and rename it: a half-written one is a broken one.
+--   -- generation 7c1f...               (changes with the content)
+--   return { level = "enforce", accounts = { ["nlp"] = { gpus_per_job = 16 } }, ... }
 --
 -- slurmctld waits for this script while it holds its locks. Hence: no database, no
--- network, no other file, no loop over jobs; a table with a `-- generation` line is
--- read anew only when that line changes. And no error here may cost a job: on a
--- broken table the last good one stays in force, before the first good one nothing is
--- limited, and slurmctld's log says so once.
+-- network, no other file, no loop over jobs. At most once a second the table's first line
+-- is looked at, and the rest is read only when that line has changed. An error in the
+-- table never costs a job: the last good one stays in force, before the first good one
+-- nothing is limited, and slurmctld's log says so once. An error in here costs a job only
+-- where the site chose so (`on_failure: closed`).
 --
--- What a job may use in the end is still decided by Slurm's own limits (sacctmgr):
--- the number of nodes of `-n 64 --gres=gpu:1` is not known here.
---
--- For Lua 5.1 (Debian's slurmctld) and later. slurmctld reloads the script by itself
--- when it changes.
+-- For Lua 5.1 (Debian's slurmctld, 22.05 and 26.05) to 5.4. slurmctld reloads the script
+-- by itself when it changes.
 
 -- Another place: GPU_POLICY_LIMITS in slurmctld's environment (its unit's Environment=).
 local TABLE = os.getenv("GPU_POLICY_LIMITS") or "/etc/slurm-gpu-policy/limits.lua"
-local MAX_BYTES = 4 * 1024 * 1024
-local MAX_STEPS = 10 * 1000 * 1000      -- Lua instructions a table may take to load
-local ESLURM_ACCOUNTING_POLICY = 2050   -- "Job violates accounting/QOS policy"
+local MAX_BYTES = 16 * 1024 * 1024
+local MAX_STEPS = 20 * 1000 * 1000      -- Lua instructions a table may take to load
+local REFUSED = 2050                    -- ESLURM_ACCOUNTING_POLICY, "Job violates accounting/QOS policy"
+local NO_VAL, INFINITE = 4294967294, 4294967295
+local UNSET = { [NO_VAL] = true, [INFINITE] = true, [65534] = true, [65535] = true }
+local FORMS = { "tres_per_job", "tres_per_node", "tres_per_task", "tres_per_socket" }
+local UNITS = { [""] = 1, k = 2 ^ 10, m = 2 ^ 20, g = 2 ^ 30, t = 2 ^ 40, p = 2 ^ 50 }
 
--- Slurm's "not set", in the widths that its fields have.
-local UNSET = { [4294967294] = true, [4294967295] = true, [65534] = true, [65535] = true }
-
-local function number(value)
+local function number(value)            -- nil where Slurm says "not set"
    if type(value) == "number" and value > 0 and not UNSET[value] then return value end
    return nil
 end
 
--- The GPUs in one request text, of any type: "gres:gpu:h100:2" (22.05),
--- "gres/gpu:h100:2" (23.11 and later), "gres/gpu:h100=2" (per task), "gpu", and lists.
-local function gpus_in(text)
-   local total = 0
-   for item in string.gmatch(text or "", "[^,]+") do
-      local name = item:gsub("^%s*gres[:/]", "")
-      local count, suffix = name:match("^gpu[:=](%d+)([kK]?)$")
-      if not count then count, suffix = name:match("^gpu:[^:=]+[:=](%d+)([kK]?)$") end
-      if count then
-         total = total + tonumber(count) * (suffix ~= "" and 1024 or 1)
-      elseif name == "gpu" or name:match("^gpu:[^:=]+$") then
-         total = total + 1              -- no count is one
-      end
-   end
-   return total
-end
-
--- The most GPUs that the request may hold at once. `get` looks a field up. With a
--- range of nodes (-N 1-4) it is the upper end: Slurm may give all of them.
-local function gpus_of(get)
-   local nodes = number(get("max_nodes")) or number(get("min_nodes")) or 1
-   local per_node = number(get("ntasks_per_node"))
-   local tasks = number(get("num_tasks")) or (per_node and per_node * nodes) or nodes
-   local sockets = number(get("sockets_per_node")) or 1
-   return math.max(
-      gpus_in(get("tres_per_job")),
-      gpus_in(get("tres_per_node")) * nodes,
-      gpus_in(get("tres_per_task")) * tasks,
-      gpus_in(get("tres_per_socket")) * sockets * nodes)
-end
+-- --- the table --------------------------------------------------------------------
 
 -- The table's text as a value, in an environment of its own: no os, no io.
 local function evaluate(text)
@@ -82,31 +50,37 @@ local function evaluate(text)
    local ok, value = pcall(chunk)
    debug.sethook()
    if not ok then error(value, 0) end
-   if type(value) ~= "table" or type(value.accounts or {}) ~= "table" then
-      error("it does not return a table with accounts", 0)
+   if type(value) ~= "table" then error("it does not return a table", 0) end
+   for _, part in ipairs { "accounts", "users", "workloads", "partitions", "types", "prices",
+      "everyone", "levels", "thresholds", "exempt" } do
+      if type(value[part] or {}) ~= "table" then error(part .. " is not a table", 0) end
+      value[part] = value[part] or {}
    end
    return value
 end
 
-local seen, limits = nil, {}        -- the text (or generation) last looked at; the last good table
+local seen, looked, limits = nil, nil, nil  -- generation last read, second of the last look, last good table
+local names = {}                        -- of users, by uid: slurmctld may ask a directory for them
 
-local function current_limits()
+local function refresh()
+   if os.time() == looked then return end
+   looked = os.time()
    local file = io.open(TABLE, "r")
    if not file then
-      seen, limits = nil, {}          -- none written, or taken away: nothing is limited
-      return limits
+      seen, limits = nil, nil           -- none written, or taken away: nothing is limited
+      return
    end
    local first = file:read("*l") or ""
    local generation = first:match("^%-%- generation .+")
    if generation and generation == seen then
       file:close()
-      return limits
+      return
    end
    file:seek("set")
    local text = file:read(MAX_BYTES) or ""
    file:close()
-   if (generation or text) == seen then return limits end
-   seen = generation or text           -- also when broken: say so once, not per job
+   if (generation or text) == seen then return end
+   seen, names = generation or text, {} -- also when broken: say so once, not per job
    local ok, value = pcall(evaluate, text)
    if ok then
       limits = value
@@ -114,51 +88,354 @@ local function current_limits()
    else
       slurm.log_error("gpu-policy: %s is broken and was not taken over: %s", TABLE, tostring(value))
    end
-   return limits
 end
 
--- nil, or the sentence that says why not.
-local function objection(get)
-   local account = get("account") or get("default_account")
-   local entry = account and (current_limits().accounts or {})[account]
-   local limit = type(entry) == "table" and tonumber(entry.max_gpus_per_job)
-   if not limit then return nil end
-   local gpus = gpus_of(get)
-   if gpus <= limit then return nil end
-   return string.format("account %s may use at most %d GPUs in one job, this one asks for %d",
-      account, limit, gpus)
+-- --- what is asked for ------------------------------------------------------------
+
+local function count_of(text)           -- "4", "2k"; nil for a type's name
+   local digits, unit = text:match("^(%d+)([kKmMgGtTpP]?)$")
+   return digits and tonumber(digits) * UNITS[unit:lower()]
 end
 
-local function decide(get)
-   local ok, sentence = pcall(objection, get)
-   if not ok then
-      slurm.log_error("gpu-policy: job_submit.lua failed, the job passes: %s", tostring(sentence))
-   elseif sentence then
-      slurm.log_user("gpu-policy: %s", sentence)
-      return ESLURM_ACCOUNTING_POLICY
+-- One item of a request text as type (nil: none named) and count; nothing where it is not
+-- about GPUs: "gres:gpu:h100:2" (22.05), "gres/gpu:h100:2" (23.11 and later),
+-- "gres/gpu:h100=2" (per task), "gpu", "gpu:2".
+local function gpus_in(item)
+   local rest = item:match("^%s*gres[:/](.*)$") or item
+   if rest == "gpu" then return nil, 1 end
+   local tail = rest:match("^gpu[:=](.+)$")
+   if not tail then return nil, nil end
+   if count_of(tail) then return nil, count_of(tail) end
+   local kind, count = tail:match("^([^:=]+)[:=](.+)$")
+   return kind or tail, count and count_of(count) or 1
+end
+
+-- GPUs of one request text: in all, and by type ("" for none). Slurm takes the largest of
+-- those that name the same.
+local function total(text)
+   local kinds, sum = {}, 0
+   for item in string.gmatch(text or "", "[^,]+") do
+      local kind, count = gpus_in(item)
+      if count and count > 0 then kinds[kind or ""] = math.max(kinds[kind or ""] or 0, count) end
    end
-   return slurm.SUCCESS
+   for _, count in pairs(kinds) do sum = sum + count end
+   return sum, kinds
 end
+
+-- What the table knows of the partitions a job may start in.
+local function place_of(job)
+   local place = { most = 0, exclusive = job.get("shared") == 0 }
+   for name in (job.get("partition") or limits.default_partition or ""):gmatch("[^,]+") do
+      local known, live = limits.partitions[name] or {}, job.partitions[name]
+      place.known = place.known or limits.partitions[name] ~= nil
+      place.type = place.type or known.type
+      place.most = math.max(place.most, known.most_gpus or 0)
+      place.least = math.min(place.least or math.huge, known.least_gpus or 0)
+      place.cpus = known.cpus and math.max(place.cpus or 0, known.cpus)
+      if live then
+         place.exclusive = place.exclusive or live.max_share == 0    -- OverSubscribe=EXCLUSIVE
+         place.longest = place.longest or number(live.max_time)
+         place.minutes = place.minutes or number(live.default_time) or place.longest
+      end
+   end
+   return place
+end
+
+-- The GPUs the job may hold at once (of an array: one task), and by type. With a range of
+-- nodes (-N 1-4) the upper end counts, because Slurm may give all of them.
+local function asked_for(job, place)
+   local get = job.get
+   local tasks, per_node = number(get("num_tasks")), number(get("ntasks_per_node"))
+   local nodes = number(get("min_nodes")) or 1
+   if tasks and per_node then nodes = math.max(nodes, math.ceil(tasks / per_node)) end
+   if place.cpus then nodes = math.max(nodes, math.ceil((number(get("min_cpus")) or 1) / place.cpus)) end
+   nodes = math.max(nodes, number(get("max_nodes")) or 0)
+   local times = { tres_per_job = 1, tres_per_node = nodes,
+      tres_per_task = tasks or (per_node and per_node * nodes) or nodes,
+      tres_per_socket = (number(get("sockets_per_node")) or 1) * nodes }
+   local most, kinds = 0, {}
+   for _, form in ipairs(FORMS) do
+      local sum, found = total(get(form))
+      most = math.max(most, sum * times[form])
+      for kind, count in pairs(found) do
+         kinds[kind] = math.max(kinds[kind] or 0, count * times[form])
+      end
+   end
+   local per_gpu = number(get("ntasks_per_tres"))
+   if most == 0 and per_gpu and tasks then       -- --ntasks-per-gpu alone: Slurm divides
+      most = math.ceil(tasks / per_gpu)
+      kinds[""] = most
+   end
+   if place.exclusive then                       -- its nodes with all their GPUs
+      local whole = nodes * ((most > 0 and place.most) or place.least or 0)
+      if whole > most then
+         if place.type then kinds[place.type] = (kinds[place.type] or 0) + whole - most end
+         most = whole
+      end
+   end
+   return most, kinds
+end
+
+-- Tasks of an array ("0-9:2,12%3"), and how many of them may run at once.
+local function array_of(text)
+   local ranges, at_once = (text or "0"):match("^([^%%]*)%%?(%d*)")
+   local tasks = 0
+   for range in ranges:gmatch("[^,]+") do
+      local first, last, step = range:match("^%s*(%d+)%-?(%d*):?(%d*)")
+      first = tonumber(first) or 0
+      tasks = tasks + math.floor(((tonumber(last) or first) - first) / math.max(tonumber(step) or 1, 1)) + 1
+   end
+   return tasks, math.min(tasks, tonumber(at_once) or tasks)
+end
+
+-- A fact of the last mark `WRITER(key=value;...)` in a comment (model/tag.py).
+local function marked(comment, writer, key)
+   local last
+   for mark in (comment or ""):gmatch(writer .. "%(([%w_.:=;-]*)%)") do last = mark end
+   return last and (";" .. last):match(";" .. key .. "=([^;]*)")
+end
+
+-- --- what is said and done ----------------------------------------------------------
+
+-- Under `enforce` it is done and the user told; `advise` tells, `observe` logs it only.
+local function say(rule, sentence)
+   local level = limits.levels[rule] or limits.level or "enforce"
+   sentence = sentence:gsub("%c", "?")  -- names are the user's own words
+   if level == "observe" then
+      slurm.log_info("gpu-policy: would say %s: %s", rule, sentence)
+   else
+      slurm.log_user("gpu-policy: %s (rule %s)", sentence, rule)
+   end
+   return level == "enforce"
+end
+
+local function refuse(job, rule, sentence, ...)
+   if say(rule, string.format(sentence, ...)) then job.refused = true end
+end
+
+local function change(job, rule, fields, sentence, ...)
+   if not say(rule, string.format(sentence, ...)) then return false end
+   for field, value in pairs(fields) do job.set(field, value) end
+   return true
+end
+
+local function words(minutes)           -- as Slurm prints a time limit
+   if minutes == math.huge then return "unlimited" end
+   local days, rest = math.floor(minutes / 1440), minutes % 1440
+   return string.format("%s%02d:%02d:00", days > 0 and days .. "-" or "", math.floor(rest / 60), rest % 60)
+end
+
+-- Rules L-206, L-207: the account is closed, or has spent its budget.
+local function judge_account(job)
+   local name, entry = job.account, limits.accounts[job.account] or {}
+   local qos = entry.over_budget        -- "": no GPUs any more
+   if entry.closed then
+      refuse(job, "L-206", "account %s is closed: use another one of yours", name)
+   elseif qos and job.gpus > 0 and job.get("qos") ~= qos then
+      if qos == "" or not job.new then
+         refuse(job, "L-207", "account %s has spent its budget%s", name, qos == "" and "" or ": only QOS " .. qos)
+      else
+         change(job, "L-207", { qos = qos }, "account %s has spent its budget: the job goes to QOS %s", name, qos)
+      end
+   end
+end
+
+-- Rules A-103, L-204: GPU types are known, and named.
+local function judge_types(job, place)
+   local names = table.concat(limits.type_names or {}, ", ")
+   for kind in pairs(job.kinds) do
+      if kind ~= "" and next(limits.types) and not limits.types[kind] then
+         refuse(job, "A-103", "there is no GPU type %s here, only %s", kind, names)
+      end
+   end
+   if not job.kinds[""] or (limits.untyped or "pass") == "pass" or not place.known then return end
+   if limits.untyped == "refuse" or not place.type then
+      return refuse(job, "L-204", "the request names no GPU type: write TYPE:COUNT, with one of %s", names)
+   end
+   local typed = {}
+   for _, form in ipairs(FORMS) do      -- in the request's own words: Slurm refuses the other
+      local text = job.said(form)       -- release's prefix when it comes from Lua
+      local new = text and text:gsub("[^,]+", function(item)
+         local kind, count = gpus_in(item)
+         return count and not kind and item:gsub("gpu", "%0:" .. place.type, 1) or nil
+      end)
+      if new ~= text then typed[form] = new end
+   end
+   if not next(typed) then              -- --ntasks-per-gpu alone says it in no text
+      typed.tres_per_job = string.format("%sgpu:%s:%d", limits.prefix or "gres/", place.type, job.kinds[""])
+   end
+   if change(job, "L-204", typed, "the request names no GPU type: it is taken as %s", place.type) then
+      job.kinds[place.type], job.kinds[""] = (job.kinds[place.type] or 0) + job.kinds[""], nil
+   end
+end
+
+-- Rules L-201 to L-203, R-305 and L-205: GPUs and time.
+local function judge_size(job, place)
+   local longest, at_once = math.huge, job.gpus * job.at_once
+   local scopes = { { "user " .. job.user, limits.users[job.user] or limits.everyone },
+      { "account " .. job.account, limits.accounts[job.account] or {} },
+      { "workload class " .. job.workload, limits.workloads[job.workload] or {} } }
+   for _, scope in ipairs(scopes) do
+      local owner, limit = scope[1], scope[2]
+      if limit.gpus_per_job and job.gpus > limit.gpus_per_job then
+         refuse(job, "L-201", "a job of %s may have %d GPUs at most, not %d", owner, limit.gpus_per_job, job.gpus)
+      elseif limit.gpus and at_once > limit.gpus then
+         refuse(job, "L-202", "%s may hold %d GPUs at once, and this asks for %d", owner, limit.gpus, at_once)
+      end
+      longest = math.min(longest, limit.seconds or math.huge)
+   end
+   if job.no_time and limits.missing_time == "refuse" then
+      refuse(job, "L-205", "the job has no time limit: say with --time how long it runs")
+   elseif job.no_time and limits.missing_time == "complete" then
+      local default = (limits.workloads[job.workload] or {}).default_seconds or limits.default_seconds
+      local wanted = math.min(default and math.ceil(default / 60) or job.minutes,
+         math.max(1, math.floor(longest / 60)), place.longest or math.huge)
+      if wanted ~= job.minutes and
+         change(job, "R-305", { time_limit = wanted }, "without --time it gets %s", words(wanted)) then
+         job.minutes = wanted
+      end
+   end
+   for _, scope in ipairs(scopes) do
+      local limit = scope[2].seconds
+      if limit and job.minutes * 60 > limit then
+         refuse(job, "L-203", "a job of %s may run %s at most, not %s", scope[1],
+            words(math.floor(limit / 60)), words(job.minutes))
+      end
+   end
+end
+
+-- Rules V-901, V-906: above one of the site's thresholds somebody must approve, so the job
+-- is held; and what was approved, or needed no approval, does not grow over it afterwards.
+-- (One that still waits may: the controller voids the votes on the smaller one.)
+local function judge_approval(job)
+   local cost = 0
+   for kind, count in pairs(job.kinds) do        -- without a price there is no cost to exceed
+      local price = limits.prices[kind] or -math.huge
+      if price ~= 0 then cost = cost + price * count * job.minutes / 60 * job.tasks end
+   end
+   local has = { gpus = job.gpus, seconds = job.minutes * 60, cost = cost,
+      gpu_hours = job.gpus > 0 and job.gpus * job.minutes / 60 * job.tasks or 0 }
+   local above = false
+   for _, limit in ipairs(limits.thresholds) do
+      local all = (not limit.accounts or limit.accounts[job.account])
+         and (not limit.workloads or limit.workloads[job.workload])
+      for name, value in pairs(has) do all = all and not (limit[name] and value <= limit[name]) end
+      above = above or all
+   end
+   if not above then return end
+   if job.new then
+      local seconds = job.minutes == math.huge and 0 or job.minutes * 60
+      -- most: Slurm may give it that many (-N 1-4, --exclusive), whatever squeue says till then
+      local mark = string.format("%s gpu-policy(approval=pending;size=%d:%d:%d;most=%d)",
+         job.get("admin_comment") or "", job.gpus, seconds, job.tasks, job.gpus)
+      change(job, "V-901", { priority = 0, admin_comment = (mark:gsub("^ ", "")) },
+         "%d GPUs for %s need an approval: the job is held until then", job.gpus, words(job.minutes))
+   elseif not job.waits and (job.gpus > job.had_gpus or job.minutes > job.had_minutes or job.said("account")) then
+      refuse(job, "V-906", "%d GPUs for %s need an approval: submit that as a new job", job.gpus, words(job.minutes))
+   end
+end
+
+-- --- Slurm's two entry points -------------------------------------------------------
+
+local function minutes_of(limit, missing)
+   if limit == nil or limit == NO_VAL then return missing or math.huge end
+   return limit == INFINITE and math.huge or limit
+end
+
+-- What the record of a job says it asks for: "cpu=4,gres/gpu=2,gres/gpu:h100=2".
+local function recorded(text)
+   local gpus, kinds = tonumber(text:match("gres/gpu=(%d+)")) or 0, {}
+   for kind, count in text:gmatch("gres/gpu:([^=,]+)=(%d+)") do kinds[kind] = tonumber(count) end
+   if next(kinds) == nil and gpus > 0 then kinds[""] = gpus end
+   return gpus, kinds
+end
+
+local function judge(job, asks_gpus)
+   local comment, place = job.get("comment") or "", place_of(job)
+   job.account = (job.get("account") or job.get("default_account") or ""):lower()
+   if not names[job.uid] then names[job.uid] = job.get("user_name") or tostring(job.uid) end
+   job.user = names[job.uid]
+   job.workload = marked(comment, "gpu%-submit", "workload")
+      or (" " .. comment):match("[^%w_]workload=([%w_.:-]+)") or limits.default_workload or ""
+   if not job.gpus then job.gpus, job.kinds = asked_for(job, place) end
+   job.tasks, job.at_once = array_of(job.get("array_inx"))
+   job.no_time = job.new and job.get("time_limit") == NO_VAL
+   job.minutes = minutes_of(job.get("time_limit"), place.minutes)
+   if job.new and next(limits.workloads) and job.workload ~= "" and not limits.workloads[job.workload] then
+      refuse(job, "A-108", "there is no workload class %s", job.workload)
+   end
+   judge_account(job)
+   if asks_gpus then judge_types(job, place) end
+   judge_size(job, place)
+   judge_approval(job)
+end
+
+-- Slurm's answer for `work`, which says with job.refused what it thinks.
+local function answer(job, work)
+   refresh()
+   if not limits then return slurm.SUCCESS end
+   local ok, problem = pcall(work, job)
+   if ok then return job.refused and REFUSED or slurm.SUCCESS end
+   slurm.log_error("gpu-policy: job_submit.lua failed (on_failure is %s): %s",
+      tostring(limits.on_failure), tostring(problem))
+   if limits.on_failure ~= "closed" then return slurm.SUCCESS end
+   slurm.log_user("gpu-policy: the policy cannot be applied just now: try again later, or tell the operators")
+   return REFUSED
+end
+
+local function may_all(uid) return uid == 0 or limits.exempt[uid] end
 
 function slurm_job_submit(job_desc, part_list, submit_uid)
-   return decide(function(field) return job_desc[field] end)
+   local function get(field) return job_desc[field] end
+   local job = { new = true, uid = job_desc.user_id, get = get, said = get, partitions = part_list,
+      set = function(field, value) job_desc[field] = value end }
+   return answer(job, function()
+      if may_all(job.uid) then return end
+      local mark = get("admin_comment")  -- an approval is not the user's to write
+      if mark and not may_all(submit_uid) then job.set("admin_comment", (mark:gsub("gpu%-policy%b()", ""))) end
+      judge(job, true)
+   end)
 end
 
--- A pending job may be changed by its owner: what it then asks for counts, read from
--- the change where it says something and from the job where not.
-local ASKS = { "account", "tres_per_job", "tres_per_node", "tres_per_task", "tres_per_socket",
-   "min_nodes", "max_nodes", "num_tasks", "ntasks_per_node", "sockets_per_node" }
+local SIZES = { "tres_per_job", "tres_per_node", "tres_per_task", "tres_per_socket", "min_nodes",
+   "max_nodes", "num_tasks", "ntasks_per_node", "sockets_per_node", "min_cpus" }
 
+-- What its owner changes in a job is judged by what it then asks for, read from the change
+-- where that says something and from the job where not. Operators may do as they like,
+-- but for approvals: these are given with `gpu-policy approve`.
 function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
-   local changed = {}
-   for _, field in ipairs(ASKS) do
+   local function said(field)
       local value = job_desc[field]
-      if type(value) == "string" or number(value) then changed[field] = value end
+      return (type(value) == "string" or value == INFINITE or number(value)) and value or nil
    end
-   if next(changed) == nil then return slurm.SUCCESS end     -- a site factor, say: nearly all
-   return decide(function(field)
-      if changed[field] ~= nil then return changed[field] end
-      return job_rec[field]
+   local job = { said = said, partitions = part_list,
+      set = function(field, value) job_desc[field] = value end }
+   function job.get(field)
+      local value = said(field)
+      if value == nil then value = job_rec[field] end
+      if field == "num_tasks" and not number(value) and job_rec.tres_per_task then
+         local each = total(job_rec.tres_per_task)  -- the record has no number of tasks
+         return each > 0 and job.had_gpus / each or nil
+      end
+      return value
+   end
+   return answer(job, function()
+      if may_all(modify_uid) then return end        -- the controller's site factors, above all
+      local approval = marked(job_rec.admin_comment, "gpu%-policy", "approval")
+      job.waits = approval and approval ~= "" and approval ~= "approved"
+      if job.waits and (job_desc.priority or NO_VAL) ~= NO_VAL and job_desc.priority ~= 0 then
+         refuse(job, "V-902", "the job waits for an approval (%s)", approval)
+      end
+      job.uid = job_rec.user_id
+      if modify_uid ~= job.uid then return end
+      local sizes, forms = false, false
+      for _, field in ipairs(SIZES) do sizes = sizes or said(field) ~= nil end
+      for _, form in ipairs(FORMS) do forms = forms or said(form) ~= nil end
+      if not (sizes or said("time_limit") or said("account") or said("qos")) then return end
+      local had, kinds = recorded(job_rec.tres_fmt_req_str or "")
+      if not sizes then job.gpus, job.kinds = had, kinds end
+      job.had_gpus, job.had_minutes = had, minutes_of(job_rec.time_limit)
+      judge(job, forms)
    end)
 end
 
