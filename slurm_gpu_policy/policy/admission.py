@@ -1,7 +1,8 @@
-"""Whether a request may become a job (rules A-1xx, L-2xx), and what it would cost (C-4xx).
+"""Whether a request may become a job (rules A-1xx, L-2xx, T-802, V-901), and its cost (C-4xx).
 
 :func:`decide` is the whole of it: account and QOS, routing, Slurm's own limits, the site's
-limits, and the estimate. It is arithmetic on what was read; the caller reads and acts.
+limits, who must approve it, and the estimate. It is arithmetic on what was read; the caller reads
+and acts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from slurm_gpu_policy.policy.limits import (
     sources,
 )
 from slurm_gpu_policy.policy.routing import route
-from slurm_gpu_policy.units import format_duration, format_money
+from slurm_gpu_policy.policy.thresholds import Size, line_of, needs_approval
+from slurm_gpu_policy.units import counted, format_duration, format_money
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +81,7 @@ def decide(request: Request, snapshot: Snapshot, policy: Policy, cluster: Cluste
         tasks,
         at_once=_at_once(request, tasks),
         default_seconds=workload.default_time or policy.defaults.time,
-        longest_seconds=longest_seconds(request, account, limiting, policy),
+        longest_seconds=longest_seconds(request, account, limiting, snapshot, policy),
         partition_walls=_partition_walls(snapshot),
     )
     found = route(need, snapshot, policy, cluster)
@@ -91,18 +93,24 @@ def decide(request: Request, snapshot: Snapshot, policy: Policy, cluster: Cluste
     limiting = tuple(sources(snapshot, association, qos, found.partition.partition(",")[0]))
     refusals.extend(slurm_limits(need, found, limiting))
     broken = tuple(site_limits(need, found, snapshot, policy))
-    if policy.enforcement == "enforce":
-        refusals.extend(broken)
-        broken = ()
+    refusals += [each for each in broken if rules.level_of(each.rule, policy) == "enforce"]
+    broken = tuple(each for each in broken if each not in refusals)
+    retries = _too_many_retries(request, policy)
+    if retries is not None and rules.level_of(retries.rule, policy) == "enforce":
+        refusals.append(retries)
+    approval = needs_approval(_size(need, found, snapshot), policy)
+    holds = approval is not None and rules.level_of(approval.rule, policy) == "enforce"
     gpu = found.kind
     reasons = (
+        *((approval,) if approval else ()),
         *broken,
+        *((retries,) if retries else ()),
         *found.reasons,
         *_time_reasons(need, found),
         *_cost_reasons(found, policy),
     )
     return Decision(
-        "refuse" if refusals else "admit",
+        "refuse" if refusals else "hold" if holds else "admit",
         tuple(refusals) or reasons,
         gpus=found.gpus,
         gpu_type=gpu.name if gpu else "",
@@ -118,6 +126,31 @@ def decide(request: Request, snapshot: Snapshot, policy: Policy, cluster: Cluste
         tasks=tasks,
         cost_micros=found.cost_micros,
         currency=policy.currency,
+    )
+
+
+def _too_many_retries(request: Request, policy: Policy) -> Reason | None:
+    """Rule T-802: more retries than the site lets anybody have."""
+    most = policy.retries.most
+    if request.retries <= most:
+        return None
+    return Reason(
+        rules.RETRY_CAP,
+        f"a job may be tried again {counted(most, 'time')} at most, not {request.retries}",
+        value=str(request.retries),
+        limit=str(most),
+        remedy=f"ask for at most --retries {most}" if most else "leave --retries out",
+    )
+
+
+def _size(need: Need, found: Route, snapshot: Snapshot) -> Size:
+    return Size(
+        found.gpus,
+        found.time_seconds or None,
+        need.tasks,
+        found.cost_micros,
+        line_of(need.account, snapshot.associations),
+        need.request.workload,
     )
 
 

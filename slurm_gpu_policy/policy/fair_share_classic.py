@@ -45,12 +45,24 @@ def classic_fair_share(
             norm_usage=used,
             effective_usage=usage,
             level_fs=nan,
-            fair_share=classic_factor(usage, shares, dampening),
+            fair_share=classic_factor(effective[of], norm_shares[of], dampening),
         )
-        for member, shares, used, usage in zip(
-            members, norm_shares, norm_usage, effective, strict=True
+        for member, shares, used, usage, of in zip(
+            members, norm_shares, norm_usage, effective, _whose_factor(tree), strict=True
         )
     )
+
+
+def _whose_factor(tree: ShareTree) -> list[int]:
+    """Return whose usage and shares make each factor: of a ``parent`` user its divider's.
+
+    That is the factor of its jobs. Where the divider is root, sshare 22.05 prints another one
+    (from the user's own usage), later releases this one.
+    """
+    return [
+        tree.divider[index] if member.user and member.shares is None else index
+        for index, member in enumerate(tree.members)
+    ]
 
 
 def classic_factor(effective_usage: float, norm_shares: float, dampening: int = 1) -> float:

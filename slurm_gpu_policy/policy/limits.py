@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.decision import Reason
 from slurm_gpu_policy.model.request import UNLIMITED
-from slurm_gpu_policy.model.tag import read_tag
+from slurm_gpu_policy.model.tag import workload_of
 from slurm_gpu_policy.policy import rules
+from slurm_gpu_policy.policy.thresholds import line_of
 from slurm_gpu_policy.units import format_duration
 
 if TYPE_CHECKING:
@@ -64,11 +65,11 @@ def sources(
 
 
 def longest_seconds(
-    request: Request, account: str, limiting: Iterable[Source], policy: Policy
+    request: Request, account: str, limiting: Iterable[Source], snapshot: Snapshot, policy: Policy
 ) -> int | None:
     """Rule R-305: the longest time that a default may be, for Slurm's and the site's limits."""
     walls = [source.max_wall_seconds for _, source in limiting]
-    walls += [limit.time for _, limit in _site_scopes(request, account, policy)]
+    walls += [limit.time for _, limit in _site_scopes(request, account, snapshot, policy)]
     return min((wall for wall in walls if wall is not None), default=None)
 
 
@@ -117,22 +118,39 @@ def _most_gpus(source: Association | Qos, found: Route) -> int | None:
     return min((table[key] for table in tables for key in keys if key in table), default=None)
 
 
-def _site_scopes(request: Request, account: str, policy: Policy) -> Iterator[tuple[str, Limit]]:
-    """Yield the site's limits that hold for a request: the user's, the account's, the class's."""
+def _site_scopes(
+    request: Request, account: str, snapshot: Snapshot, policy: Policy
+) -> Iterator[tuple[str, Limit]]:
+    """Yield the site's limits that hold for a request: the user's, the account's, the class's.
+
+    Those of the accounts above are the account's as well.
+    """
     limits = policy.limits
+    accounts = {name.lower(): limit for name, limit in limits.accounts.items()}
     found = (
         (f"user {request.user}", limits.users.get(request.user, limits.everyone)),
-        (f"account {account}", limits.accounts.get(account)),
+        *(
+            (f"account {name}", accounts.get(name.lower()))
+            for name in (line_of(account, snapshot.associations) if accounts else ())
+        ),
         (f"workload class {request.workload}", limits.workloads.get(request.workload)),
     )
     yield from ((owner, limit) for owner, limit in found if limit is not None)
 
 
 def site_limits(need: Need, found: Route, snapshot: Snapshot, policy: Policy) -> Iterator[Reason]:
-    """Rules L-201 to L-203: the limits of the policy file for user, account and workload."""
+    """Rules L-201 to L-203, L-206: the policy file's limits for user, account and workload."""
     request = need.request
+    for name in line_of(need.account, snapshot.associations):
+        if name in policy.accounts and policy.accounts[name].closed:
+            yield Reason(
+                rules.ACCOUNT_CLOSED,
+                f"account {name} is closed",
+                value=need.account,
+                remedy="use another one of yours (--account)",
+            )
     time = UNLIMITED if found.time_seconds is None else found.time_seconds
-    for owner, limit in _site_scopes(request, need.account, policy):
+    for owner, limit in _site_scopes(request, need.account, snapshot, policy):
         if limit.gpus_per_job is not None and found.gpus > limit.gpus_per_job:
             yield Reason(
                 rules.LIMIT_GPUS_PER_JOB,
@@ -142,7 +160,7 @@ def site_limits(need: Need, found: Route, snapshot: Snapshot, policy: Policy) ->
                 remedy=f"ask for at most {limit.gpus_per_job} GPUs",
             )
         if limit.gpus is not None:
-            held = sum(_held(snapshot, owner, request, need.account))
+            held = sum(_held(snapshot, owner, request))
             yield from _gpus_at_once(owner, limit.gpus, held, need, found)
         if limit.time is not None and (time > limit.time or time == UNLIMITED):
             yield Reason(
@@ -155,15 +173,20 @@ def site_limits(need: Need, found: Route, snapshot: Snapshot, policy: Policy) ->
             )
 
 
-def _held(snapshot: Snapshot, owner: str, request: Request, account: str) -> Iterator[int]:
+def _held(snapshot: Snapshot, owner: str, request: Request) -> Iterator[int]:
     """Yield the GPUs of each job that holds some now and counts for *owner*."""
+    accounts: set[str] = set()
+    if owner.startswith("account "):
+        top = owner.removeprefix("account ")
+        known = {item.account for item in snapshot.associations}
+        accounts = {name for name in known if top in line_of(name, snapshot.associations)} | {top}
     for job in snapshot.jobs:
         if not job.gpus or not job.state.is_active:
             continue
-        if owner.startswith("account "):
-            counts = job.account == account
+        if accounts:
+            counts = job.account in accounts
         elif owner.startswith("workload "):
-            workload = read_tag(job.comment).get("workload")
+            workload = workload_of(job.comment)
             counts = job.user == request.user and workload == request.workload
         else:
             counts = job.user == request.user

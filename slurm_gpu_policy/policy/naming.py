@@ -75,6 +75,8 @@ def unknown_names(
         *_workloads(policy, names),
         *_limits(policy, names),
         *_defaults(policy, names),
+        *_ordering(policy, names),
+        *_submission(policy, names),
     )
 
 
@@ -131,3 +133,23 @@ def _defaults(policy: Policy, names: _Names) -> Iterator[UnknownName]:
     yield from names.missing("account", defaults.account, "defaults", "account")
     yield from names.missing("partition", defaults.partition, "defaults", "partition")
     yield from names.missing("QOS", defaults.qos, "defaults", "qos")
+
+
+def _submission(policy: Policy, names: _Names) -> Iterator[UnknownName]:
+    at = ("submission", "default_types")
+    for partition, gpu_type in policy.submission.default_types.items():
+        yield from names.missing("partition", partition, *at, partition)
+        yield from names.missing("GPU type", gpu_type, *at, partition)
+
+
+def _ordering(policy: Policy, names: _Names) -> Iterator[UnknownName]:
+    ordering = policy.ordering
+    if ordering is None:
+        return
+    for qos in ordering.classes.qos:
+        yield from names.missing("QOS", qos, "ordering", "classes", "qos", qos)
+    for account in ordering.classes.accounts:
+        yield from names.missing("account", account, "ordering", "classes", "accounts", account)
+    for partition in ordering.terms.interactive.partitions:
+        at = ("ordering", "terms", "interactive", "partitions")
+        yield from names.missing("partition", partition, *at)

@@ -6,7 +6,11 @@ every reason, so that a user can look it up and an operator can grep for it.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from slurm_gpu_policy.config.schema import Policy
+    from slurm_gpu_policy.model.action import Level
 
 # A-1xx: can Slurm ever run it? Broken ones are always refused.
 ACCOUNT: Final = "A-101"
@@ -24,6 +28,10 @@ ARRAY: Final = "A-110"
 LIMIT_GPUS_PER_JOB: Final = "L-201"
 LIMIT_GPUS: Final = "L-202"
 LIMIT_TIME: Final = "L-203"
+GPU_TYPE_NAMED: Final = "L-204"
+TIME_NAMED: Final = "L-205"
+ACCOUNT_CLOSED: Final = "L-206"
+ACCOUNT_OVER_BUDGET: Final = "L-207"
 
 # R-3xx: routing. These say where a job goes.
 ROUTE_PREFERENCE: Final = "R-301"
@@ -39,3 +47,45 @@ COST_UNKNOWN: Final = "C-403"
 
 # S-5xx: the script.
 SCRIPT_CONFLICT: Final = "S-501"
+
+# P-6xx: who goes first. Orderings, and the terms that are added to each.
+ORDER_SLURM: Final = "P-601"
+ORDER_PRIORITY: Final = "P-602"
+ORDER_FCFS: Final = "P-603"
+ORDER_SJF: Final = "P-604"
+ORDER_FAIR_SHARE: Final = "P-605"
+TERM_DEADLINE: Final = "P-611"
+TERM_WORKLOAD: Final = "P-612"
+TERM_INTERACTIVE: Final = "P-613"
+TERM_BUDGET_PACE: Final = "P-614"
+TERM_WASTE: Final = "P-615"
+TERM_ENTRY_PENALTY: Final = "P-616"
+TERM_FRAGMENTATION: Final = "P-617"
+
+# Q-7xx: lending idle GPUs, and getting them back.
+QUOTA_WITHIN: Final = "Q-701"
+QUOTA_BEYOND: Final = "Q-702"
+QUOTA_LEFT: Final = "Q-703"
+
+# T-8xx: retries.
+RETRY: Final = "T-801"
+RETRY_CAP: Final = "T-802"
+RETRY_COUNT: Final = "T-803"
+RETRY_PLACE: Final = "T-804"
+RETRY_NODE: Final = "T-805"
+RETRY_BACKOFF: Final = "T-806"
+
+# V-9xx: approvals, and what people may do to jobs.
+APPROVAL_NEEDED: Final = "V-901"
+APPROVAL_HOLD: Final = "V-902"
+APPROVAL_GIVEN: Final = "V-903"
+APPROVAL_DENIED: Final = "V-904"
+APPROVAL_EXPIRED: Final = "V-905"
+APPROVAL_CHANGED: Final = "V-906"
+APPROVAL_MOOT: Final = "V-907"
+PRIORITY_CLASS: Final = "V-908"
+
+
+def level_of(rule: str, policy: Policy) -> Level:
+    """Return how far a rule goes: its own level in the policy file, else the site's."""
+    return policy.rules.get(rule, policy.enforcement)

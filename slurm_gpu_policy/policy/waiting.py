@@ -10,6 +10,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.record import record
+from slurm_gpu_policy.model.tag import CONTROLLER, read_tag
 from slurm_gpu_policy.policy.limit_reasons import limit_facts, limit_words, read_limit_reason
 from slurm_gpu_policy.units import format_duration
 
@@ -49,6 +50,7 @@ class Place:
 _WAIT = "nothing to do: it starts by itself"
 _RESUBMIT = "it will never start as it is: cancel it (scancel {job_id}) and submit it changed"
 _OPERATORS = "ask the operators"
+_APPROVE = "an approver lets it go: gpu-policy approve {job_id}; gpu-policy approvals shows who"
 _RELEASE = "release it when it may start: scontrol release {job_id}"
 
 # Slurm's word, in lower case without blanks and underscores -> (why, what to do).
@@ -176,6 +178,8 @@ _MOST_NODES_NAMED = 4
 
 def reason_words(job: Job) -> Words:
     """Return why a job waits from Slurm's reason alone (cheap: for whole queues)."""
+    if (held := approval_words(job)) is not None:
+        return held
     reason = job.reason.strip()
     limit = read_limit_reason(reason)
     if limit is not None:
@@ -202,6 +206,35 @@ def reason_words(job: Job) -> Words:
     elif head.count(","):
         text += f" ({head.partition(',')[2].strip()})" if "reqnode" in head.lower() else ""
     return Words(text.format_map(names), advice.format_map(names))
+
+
+_APPROVALS: Mapping[str, tuple[str, str]] = {
+    "asked": ("it waits for an approval (rule V-901)", _APPROVE),
+    "pending": ("it waits for an approval (rule V-901)", _APPROVE),
+    "denied": ("an approver denied it (rule V-904)", "gpu-policy audit --job {job_id} says why"),
+    "expired": (
+        "nobody approved it in time (rule V-905)",
+        "cancel it (scancel {job_id}) and submit it anew",
+    ),
+}
+"""What stands as ``approval`` in the controller's mark, or in gpu-submit's."""
+
+
+def approval_words(job: Job) -> Words | None:
+    """Return why a held job waits where that is an approval; ``None`` for all others."""
+    if (
+        job.priority
+        or not job.state.is_pending
+        or "approval=" not in job.admin_comment + job.comment
+    ):
+        return None
+    state = read_tag(job.admin_comment, CONTROLLER).get("approval")
+    state = state or read_tag(job.comment).get("approval", "")
+    words = _APPROVALS.get(state)
+    if words is None:
+        return None
+    job_id = job.array_job_id or job.job_id
+    return Words(words[0], words[1].format(job_id=job_id))
 
 
 def waiting_words(job: Job, snapshot: Snapshot | None = None) -> Words:

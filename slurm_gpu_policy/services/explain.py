@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from slurm_gpu_policy.errors import JobNotFound, RequestError, SlurmRefused, SlurmUnavailable
+from slurm_gpu_policy.errors import (
+    JobNotFound,
+    RequestError,
+    SlurmError,
+    SlurmRefused,
+    SlurmUnavailable,
+    SlurmUnreadable,
+)
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
+from slurm_gpu_policy.policy.approval_words import Approval, approval_of
+from slurm_gpu_policy.policy.attempts import Attempts, attempts
 from slurm_gpu_policy.policy.ending import ending_words
+from slurm_gpu_policy.policy.estimating import Estimate, estimated_start
+from slurm_gpu_policy.policy.obstacles import blocking, obstacles
 from slurm_gpu_policy.policy.waiting import NO_WORDS, needs_limits, places, waiting_words
 from slurm_gpu_policy.services.ports import AccountPort, ReadPort
+from slurm_gpu_policy.services.prospects import Prospects, hidden, prospects
 from slurm_gpu_policy.services.selecting import holds
+from slurm_gpu_policy.services.standing import PRIORITY_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail
+    from slurm_gpu_policy.model.snapshot import Snapshot
     from slurm_gpu_policy.policy.waiting import Place, Words
 
 _ID = re.compile(r"(\d+)(?:_(\d+)|_\[[0-9,:%-]+\]|\+(\d+))?", re.ASCII)
 _LARGEST_ID = 2**32 - 3
 """Slurm numbers jobs in 32 bits and uses the topmost two values as marks."""
+_PARTS: Final = (Part.JOBS, Part.NODES, Part.PARTITIONS, Part.RESERVATIONS)
+_NO_ATTEMPTS: Final = Attempts()
+_NO_PROSPECTS: Final = Prospects()
 
 
 class ExplainPort(ReadPort, AccountPort, Protocol):
@@ -41,13 +60,20 @@ class Explanation:
     words: Words = NO_WORDS
     places: tuple[Place, ...] = ()
     estimated_start: int | None = None
+    start_source: Literal["slurm", "ours"] | None = None
+    """Whose estimate that is; ``None`` where there is none."""
+    start_words: str = ""
+    """Why there is no estimate."""
+    prospects: Prospects = _NO_PROSPECTS
+    attempts: Attempts = _NO_ATTEMPTS
+    approval: Approval | None = None
     ending: str = ""
     records: tuple[AccountingRecord, ...] = ()
     group: tuple[Job, ...] = ()
     """All records of the array or heterogeneous job, where the whole of it was asked for."""
 
 
-def explain(slurm: ExplainPort, job_id: str) -> Explanation:
+def explain(slurm: ExplainPort, job_id: str, policy: Policy) -> Explanation:
     """Return what there is to say about a job: ``123``, ``123_4`` or ``123+1``.
 
     Raises:
@@ -58,17 +84,18 @@ def explain(slurm: ExplainPort, job_id: str) -> Explanation:
     found = slurm.jobs([base if "+" in asked or "[" in asked else asked])
     jobs = _chosen(found, asked)
     if not jobs:
-        return _remembered(slurm, asked)
+        return _remembered(slurm, asked, policy)
     job = _spokesman(jobs)
     detail = _detail(slurm, job)
     group = jobs if len(jobs) > 1 else ()
+    tried = _attempts(slurm, job, policy)
     if job.state.is_pending:
-        return _waiting(slurm, job, detail, group)
+        return replace(_waiting(slurm, job, policy), detail=detail, attempts=tried, group=group)
     ending = ""
     if detail is not None:
         job = detail.job
         ending = ending_words(job.state, detail.exit_code, detail.exit_signal)
-    return Explanation(job, detail, ending=ending, group=group)
+    return Explanation(job, detail, ending=ending, attempts=tried, group=group)
 
 
 def parse_job_id(job_id: str) -> tuple[str, str]:
@@ -122,27 +149,88 @@ def _detail(slurm: ExplainPort, job: Job) -> JobDetail | None:
     return detail if detail.job.display_id == job.display_id else None
 
 
-def _waiting(
-    slurm: ExplainPort, job: Job, detail: JobDetail | None, group: tuple[Job, ...]
-) -> Explanation:
-    parts = [Part.JOBS, Part.NODES, Part.PARTITIONS]
-    if needs_limits(job):
-        parts += [Part.QOS, Part.ASSOCIATIONS]
-    if job.reservation:
-        parts.append(Part.RESERVATIONS)
-    snapshot = slurm.read(*parts)
+def _attempts(slurm: ExplainPort, job: Job, policy: Policy) -> Attempts:
+    """Return the job's attempts; accounting, which is slow, is asked only where it had several."""
+    records: Sequence[AccountingRecord] = ()
+    if job.restarts and "[" not in job.display_id:
+        try:
+            records = slurm.accounting(job_ids=[job.display_id])
+        except SlurmError:  # without accounting there is still what Slurm and the mark count
+            records = ()
+    return attempts(records, job, policy)
+
+
+def _waiting(slurm: ExplainPort, job: Job, policy: Policy) -> Explanation:
+    snapshot, missing = _snapshot(slurm)
+    job = next((one for one in snapshot.jobs if one.display_id == job.display_id), job)
+    owners = _with_owner(slurm, snapshot, job)
+    found = Prospects(missing=missing)
+    if not missing:
+        try:
+            found = prospects(job, snapshot, policy, owners)
+        except (SlurmRefused, ValueError) as error:
+            known = hidden(snapshot)
+            more = f"; {known}" if known else ""
+            found = Prospects(missing=f"what it is made of is not known: {error}{more}")
+    words = waiting_words(job, owners)
+    said = replace(words, facts=(*words.facts, *obstacles(job, snapshot, policy)))
     starts = slurm.estimated_starts([str(job.array_job_id or job.job_id)])
+    planned = starts.get(job.job_id)
+    estimate = Estimate(planned) if planned is not None else _estimate(job, snapshot)
+    source: Literal["slurm", "ours"] | None = "slurm" if planned is not None else None
+    if source is None and estimate.start is not None:
+        source = "ours"
     return Explanation(
         job,
-        detail,
-        words=waiting_words(job, snapshot),
-        places=places(job, snapshot.jobs),
-        estimated_start=starts.get(job.job_id),
-        group=group,
+        words=said,
+        places=found.places or places(job, snapshot.jobs),
+        estimated_start=estimate.start,
+        start_source=source,
+        start_words=estimate.why_none,
+        prospects=found,
+        approval=approval_of(job, owners, policy),
     )
 
 
-def _remembered(slurm: ExplainPort, asked: str) -> Explanation:
+def _snapshot(slurm: ExplainPort) -> tuple[Snapshot, str]:
+    """Return all there is to know of the line, or less of it and why.
+
+    An ordinary user may not see everybody's shares (PrivateData), and slurmdbd may be down:
+    then the explanation is without the priority.
+    """
+    try:
+        return slurm.read(*PRIORITY_PARTS, Part.RESERVATIONS, fresh=True), ""
+    except SlurmUnreadable:
+        raise
+    except SlurmError as error:
+        return slurm.read(*_PARTS), f"what it is made of is not known: {error}"
+
+
+def _with_owner(slurm: ExplainPort, snapshot: Snapshot, job: Job) -> Snapshot:
+    """Return *snapshot* with the associations of the job's owner, and their limits.
+
+    The shares of all come from the controller, which does not say which QOS somebody may use.
+    """
+    try:
+        parts = [Part.ASSOCIATIONS, Part.QOS] if not snapshot.qos else [Part.ASSOCIATIONS]
+        found = slurm.read(*parts, user=job.user)
+    except SlurmError:
+        if needs_limits(job):
+            raise
+        return replace(snapshot, associations=())
+    return replace(snapshot, associations=found.associations, qos=snapshot.qos or found.qos)
+
+
+def _estimate(job: Job, snapshot: Snapshot) -> Estimate:
+    """Return our own estimate, where nothing but other jobs stands in the way."""
+    if needs_limits(job):
+        return Estimate(None, "it waits for a limit, not only for nodes")
+    if blocking(job, snapshot):
+        return Estimate(None, "a reservation stands in its way")
+    return estimated_start(job, snapshot)
+
+
+def _remembered(slurm: ExplainPort, asked: str, policy: Policy) -> Explanation:
     """Return what accounting knows of a job that left Slurm's memory."""
     try:
         records = slurm.accounting(job_ids=[asked])
@@ -154,6 +242,10 @@ def _remembered(slurm: ExplainPort, asked: str) -> Explanation:
         msg = f"there is no job {asked}: neither Slurm nor its accounting knows it"
         raise SlurmRefused(msg)
     last = records[-1]
+    own = [one for one in records if one.display_id == last.display_id]
     return Explanation(
-        None, ending=ending_words(last.state, last.exit_code, last.exit_signal), records=records
+        None,
+        ending=ending_words(last.state, last.exit_code, last.exit_signal),
+        attempts=attempts(own, None, policy),
+        records=records,
     )

@@ -9,18 +9,25 @@ reached, :class:`~slurm_gpu_policy.errors.SlurmTimeout` when it does not answer 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from slurm_gpu_policy.model.action import Action, AuditEntry, Lease, Level, Outcome, Vote
     from slurm_gpu_policy.model.decision import Decision
     from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail, NodeAllocation
+    from slurm_gpu_policy.model.plan import Change, Made, Present
     from slurm_gpu_policy.model.request import Request
     from slurm_gpu_policy.model.snapshot import Part, Snapshot
     from slurm_gpu_policy.model.submission import Submission
+    from slurm_gpu_policy.model.tick import TickReport
+
+
+BulkVerb = Literal["hold", "release", "requeue", "requeue_held"]
+"""What :meth:`SteerPort.steer_many` does: ``requeue_held`` is a requeue that leaves it held."""
 
 
 class ReadPort(Protocol):
@@ -164,10 +171,30 @@ class SteerPort(Protocol):
         ...
 
     def set_site_factors(self, factors: Mapping[JobId, int]) -> Mapping[JobId, str]:
-        """Set many site factors in as few calls as Slurm allows; 0 removes a boost.
+        """Set many site factors, as :meth:`modify_many` does; 0 removes a boost."""
+        ...
 
-        Many different values are one program's work too. Returns Slurm's words for each job that
-        it refused; empty when all were set.
+    def modify_many(self, changes: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+        """Change many jobs, each as :meth:`modify` does, in as few calls as Slurm allows.
+
+        Many different changes are one program's work. Keys are :attr:`Job.address` (``123``,
+        ``123_4``, ``123_[5-9]``). Of several tasks of an array, those that ended or run already
+        are no refusal while any is changed. Returns Slurm's words for each address that it
+        refused; empty when all were changed.
+
+        Raises:
+            ValueError: a key that is none of :meth:`modify`'s; nothing was changed.
+            SlurmTimeout: which of them took effect is unknown.
+        """
+        ...
+
+    def steer_many(self, verb: BulkVerb, addresses: Sequence[str]) -> Mapping[str, str]:
+        """Hold, release or requeue many jobs in as few calls as Slurm allows.
+
+        Addresses and the answer are as for :meth:`modify_many`.
+
+        Raises:
+            SlurmTimeout: which of them took effect is unknown.
         """
         ...
 
@@ -191,12 +218,32 @@ class AccountPort(Protocol):
         ...
 
 
+class PeoplePort(Protocol):
+    """Whom Slurm's accounting lets do what."""
+
+    def operators(self) -> frozenset[str]:
+        """Return the users whose AdminLevel is Operator or Administrator."""
+        ...
+
+    def coordinators(self) -> Mapping[str, frozenset[str]]:
+        """Return the users who coordinate each account that has any.
+
+        In Slurm they coordinate the accounts below it too; these are not repeated here.
+        """
+        ...
+
+
 class SlurmPort(ReadPort, SubmitPort, SteerPort, AccountPort, Protocol):
     """All four; what bootstrap hands out."""
 
     @property
     def description(self) -> str:
         """How Slurm is reached, for ``gpu-policy doctor``: ``commands of Slurm 22.05.8``."""
+        ...
+
+    @property
+    def calls_made(self) -> int:
+        """How many programs this process has started for it, and calls of libslurm made."""
         ...
 
 
@@ -271,7 +318,11 @@ class AuditPort(Protocol):
     def begin(
         self, actor: str, now: int, wanted: Sequence[tuple[Action, Level]]
     ) -> tuple[int, ...]:
-        """Write an entry for each action about to be done, durably, and return their ids."""
+        """Write an entry for each action about to be done, durably, and return their ids.
+
+        All of them or none; where the database's answer was lost, they may stand there all the
+        same, unfinished.
+        """
         ...
 
     def finish(self, now: int, outcomes: Mapping[int, tuple[Outcome, str]]) -> None:
@@ -307,3 +358,85 @@ class VotePort(Protocol):
 
 class RecordsPort(LeadPort, AuditPort, VotePort, Protocol):
     """All that the controller remembers; everything else it reads from Slurm."""
+
+
+class ObserverPort(Protocol):
+    """Is told what the controller does (metrics, the log); neither raises nor waits."""
+
+    def ticked(self, report: TickReport) -> None:
+        """Take note of a tick that is over."""
+        ...
+
+    def policy_loaded(self, now: int, problems: Sequence[str]) -> None:
+        """Take note that the policy file was read; with *problems*, the last good one stays."""
+        ...
+
+
+class ManagePort(Protocol):
+    """Changes Slurm's accounts, users and QOS; only administrators of Slurm may."""
+
+    def managed(self, cluster: str) -> Present:
+        """Return what *cluster* has, read anew from Slurm's database."""
+        ...
+
+    def carry_out(self, cluster: str, change: Change) -> bool:
+        """Do one step; ``False`` where there was nothing to do (it is there, or gone, already).
+
+        An account's ``record`` is removed only where no cluster has that account. Slurm may
+        accept a step and do less: :meth:`managed` has the truth.
+
+        Raises:
+            NotAllowed: the caller is no administrator of Slurm; nothing was done.
+            SlurmRefused: as everywhere; also for names that cannot be said safely.
+        """
+        ...
+
+
+class MadePort(Protocol):
+    """Remembers what ``gpu-policy apply`` has made, over crashes."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Wait until no other apply is at work, and keep others waiting until the end.
+
+        Also programs that a killed apply has left behind are waited for.
+
+        Raises:
+            NotAllowed: the caller may not write there.
+        """
+        ...
+
+    def load(self, cluster: str) -> Made:
+        """Return what was remembered; nothing where nothing was.
+
+        Raises:
+            PolicyLayerError: it cannot be read.
+        """
+        ...
+
+    def save(self, cluster: str, made: Made) -> None:
+        """Remember *made* durably, at once or not at all.
+
+        Raises:
+            NotAllowed: the caller may not write there.
+        """
+        ...
+
+
+class FilePort(Protocol):
+    """Small text files of the system's configuration."""
+
+    def read(self, path: str) -> str | None:
+        """Return a file's text, ``None`` where there is none.
+
+        Raises:
+            PolicyLayerError: it is there and cannot be read.
+        """
+        ...
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file durably, at once or not at all, for all to read.
+
+        Raises:
+            PolicyLayerError: it cannot be written.
+        """
+        ...

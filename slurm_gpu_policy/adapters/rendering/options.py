@@ -93,9 +93,13 @@ def sbatch_options(
     wanted |= needed
     wanted |= {name: value for name, value in passed.items() if name not in wanted}
     _ask_requeue(request, script, wanted)
+    if decision.kind == "hold":
+        wanted["hold"] = None
     ask(
         "comment",
-        _comment(request, token, template, passed.get("comment") or script.get("comment")),
+        _comment(
+            request, decision, token, template, passed.get("comment") or script.get("comment")
+        ),
     )
     _refuse_pairs(wanted)
     return _beside_script(wanted, script, gpus_taken=taken)
@@ -240,8 +244,12 @@ def _constraint(decision: Decision, own: str | None) -> str | None:
     return f"{features}&({own})" if re.search(r"[|,]", own) else f"{features}&{own}"
 
 
-def _comment(request: Request, token: str, template: str, own: str | None) -> str:
+def _comment(
+    request: Request, decision: Decision, token: str, template: str, own: str | None
+) -> str:
     facts = {"token": token, "workload": request.workload}
+    if decision.kind == "hold":  # so that everybody knows why, before the controller has seen it
+        facts["approval"] = "asked"
     if template:
         facts["template"] = template
     if request.retries:

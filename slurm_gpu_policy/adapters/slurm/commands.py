@@ -17,6 +17,7 @@ from slurm_gpu_policy.adapters.slurm.run import (
     run,
     run_all,
     run_each,
+    started_programs,
     submission_environment,
 )
 from slurm_gpu_policy.adapters.slurm.words import (
@@ -27,17 +28,17 @@ from slurm_gpu_policy.adapters.slurm.words import (
     said,
 )
 from slurm_gpu_policy.errors import JobNotFound, SlurmError, SlurmTimeout, SlurmUnavailable
+from slurm_gpu_policy.model.ids import JobId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from slurm_gpu_policy.adapters.slurm.kept_answers import KeptAnswers
     from slurm_gpu_policy.adapters.slurm.reading import Reading
-    from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail, NodeAllocation
     from slurm_gpu_policy.model.snapshot import Part, Snapshot
     from slurm_gpu_policy.model.submission import Submission
-    from slurm_gpu_policy.services.ports import Clock
+    from slurm_gpu_policy.services.ports import BulkVerb, Clock
 
 SUBMIT_SECONDS = 60.0
 """Longest wait for sbatch: a busy controller answers late, and giving up leaves a doubt."""
@@ -74,6 +75,11 @@ class CommandSlurm:
         """Such as ``commands of Slurm 22.05.8``."""
         words = self._ask("scontrol", "-V").stdout.split()
         return f"commands of Slurm {words[-1] if words else '?'}"
+
+    @property
+    def calls_made(self) -> int:
+        """See :attr:`slurm_gpu_policy.services.ports.SlurmPort.calls_made`."""
+        return started_programs()
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -329,27 +335,26 @@ class CommandSlurm:
 
     def set_site_factors(self, factors: Mapping[JobId, int]) -> Mapping[JobId, str]:
         """See :meth:`slurm_gpu_policy.services.ports.SteerPort.set_site_factors`."""
+        wanted = {str(job_id): {"site_factor": str(n)} for job_id, n in factors.items()}
+        return {JobId(int(one)): words for one, words in self.modify_many(wanted).items()}
+
+    def modify_many(self, changes: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+        """See :meth:`slurm_gpu_policy.services.ports.SteerPort.modify_many`."""
         from slurm_gpu_policy.adapters.slurm import steering  # noqa: PLC0415
 
-        by_value: dict[int, list[str]] = {}
-        for job_id, value in factors.items():
-            by_value.setdefault(value, []).append(str(job_id))
-        chunks = [(value, ids) for value, many in by_value.items() for ids in _chunks(many)]
-        env = reading_environment()
-        calls = [
-            Call(("scontrol", "update", f"JobId={ids}", f"SiteFactor={value}"), env=env)
-            for value, ids in chunks
-        ]
-        refused: dict[JobId, str] = {}
-        running = run_each(calls, at_once=_AT_ONCE, timeout=self._submit_seconds)
-        try:
-            for number, answer in running:
-                if isinstance(answer, SlurmError):
-                    raise answer
-                refused.update(steering.refusals(answer, chunks[number][1]))
-        finally:
-            running.close()
-        return refused
+        lines = {
+            address: ("update", f"JobId={address}", *steering.scontrol_words(wanted))
+            for address, wanted in changes.items()
+        }
+        return steering.scontrol_many(lines, timeout=self._submit_seconds)
+
+    def steer_many(self, verb: BulkVerb, addresses: Sequence[str]) -> Mapping[str, str]:
+        """See :meth:`slurm_gpu_policy.services.ports.SteerPort.steer_many`."""
+        from slurm_gpu_policy.adapters.slurm import steering  # noqa: PLC0415
+
+        word = "requeuehold" if verb == "requeue_held" else verb
+        lines = {address: (word, address) for address in addresses}
+        return steering.scontrol_many(lines, timeout=self._submit_seconds)
 
     # --- accounting ------------------------------------------------------------------------
 

@@ -45,6 +45,14 @@ _FOREIGN = ("SQUEUE_", "SINFO_", "SACCT_", "SCONTROL_", "SPRIO_", "SSHARE_", "SC
 """A user's own defaults for these programs would change what we parse."""
 
 
+_started = 0
+
+
+def started_programs() -> int:
+    """Return how many programs this process has started here, to tell how much Slurm was asked."""
+    return _started
+
+
 class Call:
     """One program to run. ``sink`` takes its output in pieces as they come, else it is kept."""
 
@@ -313,6 +321,8 @@ class _Running:
             # Children inherit what is ignored: SIGPIPE by Python, SIGCHLD by some callers.
             setsigdef=(signal.SIGPIPE, signal.SIGCHLD),
         )
+        global _started  # noqa: PLW0603 - programs are started by this process, here only
+        _started += 1
 
     def serve(self, fd: int, poll: select.poll, by_fd: dict[int, _Running]) -> None:
         """Move what can be moved through one pipe."""

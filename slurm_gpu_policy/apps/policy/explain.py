@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from slurm_gpu_policy import bootstrap
-from slurm_gpu_policy.apps.policy.queue import entry_json, state_counts
+from slurm_gpu_policy.apps.policy.explain_json import (
+    asked_memory_mb,
+    explanation_json,
+    record_gpus,
+)
+from slurm_gpu_policy.apps.policy.explain_line import approval_lines, attempt_lines, prospect_lines
+from slurm_gpu_policy.apps.policy.queue import state_counts
+from slurm_gpu_policy.errors import PolicyLayerError
 from slurm_gpu_policy.services.explain import explain
-from slurm_gpu_policy.services.queue import Entry, gpu_indexes, node_names
+from slurm_gpu_policy.services.queue import gpu_indexes, node_names
 from slurm_gpu_policy.terminal.table import Column, print_table
-from slurm_gpu_policy.terminal.text import NOTHING, iso, print_json, ranges, safe, say, when
+from slurm_gpu_policy.terminal.text import NOTHING, print_json, ranges, safe, say, when
 from slurm_gpu_policy.units import counted, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail
     from slurm_gpu_policy.services.explain import Explanation
 
 _MOST_ROWS = 20
 _LABEL_WIDTH = 11
-_MEMORY = re.compile(r"(?:^|,)mem=(\d+(?:\.\d+)?)([KMGTP]?)", re.ASCII)
-_MEBIBYTES = {"K": 1 / 1024, "": 1.0, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}
 
 _TASK_COLUMNS = (
     Column("JOB", style="bold"),
@@ -50,145 +55,56 @@ def command(*, job: str, as_json: bool) -> None:
 
     For a whole array one record speaks: its waiting rest, else a running task, else the last.
 
+    Of a waiting job it says why it waits and when it will start: as Slurm plans it or, where
+    Slurm has no plan, by our own estimate (nobody overtakes, everybody uses their whole time
+    limit). Then what its priority is made of, the weightiest first; who stands directly ahead
+    and by what; and what would help, with the points it gains and the place it leads to. All of
+    that is computed as Slurm does it.
+
     `--json` prints an object: the fields of `queue --json`, and `source` (`memory` or
     `accounting`), `advice`, `facts` (list), `qos`, `cpus`, `memory_mb` (MiB), `time_limit_seconds`,
     `elapsed_seconds`, `priority`, `places` (list of `partition`, `place`, `of`), `eligible_time`,
     `start_time`, `end_time`, `exit_code`, `exit_signal`, `ending`, `restarts`, `dependency`,
     `reservation`, `work_dir`, `std_out`, `std_err`, `tasks` (list of `job_id`, `display_id`,
     `state`, for the records of an array or group) and `runs` (list, for jobs from accounting).
+
+    Of a waiting job also: `estimated_start_source` (`slurm`, `ours`), `priority_terms` (list, as
+    `priority --json` has it, the best place first), `priority_words` (list of sentences, one a
+    term of the first), `priority_missing` (why there is less than that, or ""), `ahead` (who
+    stands directly ahead in the first of these places: `job_id`, `display_id`, `user`, `account`,
+    `partition`, `priority`, `difference` in points, `decided_by`: a name of a term, `direct` for
+    a priority set by hand, `job_id` between equals; `text`; `count` and `gpus` of all that stand
+    ahead), `changes` (list of `what`, `gain_points`, `place` and `partition`, `note`, `how`) and
+    `approval` (what a held job waits for: `state`, `rule`, `asks_for`, `approvals_needed`,
+    `approvers`, `expires`, and `votes` as `approvals --json` has them, null where gpu-policyd
+    was not reached). Of every job: `attempts` (list of `number`, `start_time`, `end_time`,
+    `nodes`, `state`, `words`) and `retries` (`made`, `allowed`, `next_time`, `words`).
     What is not known is null.
     """
-    explanation = explain(bootstrap.connect(bootstrap.load_policy()), job)
+    policy = bootstrap.load_policy()
+    explanation = explain(bootstrap.connect(policy), job, policy)
+    votes = _votes(explanation, policy)
     if as_json:
-        print_json(explanation_json(explanation))
+        print_json(explanation_json(explanation, votes))
     elif explanation.job is not None:
-        _show(explanation, explanation.job)
+        _show(explanation, explanation.job, votes)
     else:
         _show_records(explanation)
 
 
-def explanation_json(found: Explanation) -> dict[str, Any]:
-    """Return the documented JSON object; scripts rely on it."""
-    if found.job is None:
-        return _record_json(found)
-    job, detail = found.job, found.detail
-    held = detail.allocations if detail else ()
-    started = None if job.state.is_pending else job.start_time
-    return {
-        **entry_json(Entry(job, found.words, held)),
-        "estimated_start": iso(found.estimated_start),
-        "source": "memory",
-        "advice": found.words.advice,
-        "facts": list(found.words.facts),
-        "qos": job.qos,
-        "cpus": job.cpus,
-        "memory_mb": asked_memory_mb(job, detail),
-        "time_limit_seconds": job.time_limit_seconds,
-        "elapsed_seconds": job.elapsed_seconds,
-        "priority": job.priority,
-        "places": [
-            {"partition": place.partition, "place": place.place, "of": place.of}
-            for place in found.places
-        ],
-        "eligible_time": iso(job.eligible_time),
-        "start_time": iso(started),
-        "end_time": iso(job.end_time if job.state.is_over else None),
-        "exit_code": detail.exit_code if detail and job.state.is_over else None,
-        "exit_signal": detail.exit_signal if detail and job.state.is_over else None,
-        "ending": found.ending,
-        "restarts": detail.restarts if detail else None,
-        "dependency": job.dependency,
-        "reservation": job.reservation,
-        "work_dir": detail.work_dir if detail else None,
-        "std_out": detail.std_out if detail else None,
-        "std_err": detail.std_err if detail else None,
-        "tasks": [
-            {"job_id": one.job_id, "display_id": one.display_id, "state": one.state.value}
-            for one in found.group
-        ],
-        "runs": [],
-    }
+def _votes(found: Explanation, policy: Policy) -> list[dict[str, Any]] | None:
+    """Return the votes on a job that waits for approvals; ``None`` where nobody can tell."""
+    if found.approval is None or found.job is None:
+        return None
+    asked = found.job.array_job_id or found.job.het_job_id or found.job.job_id
+    try:
+        waiting = bootstrap.ask_controller(policy, {"request": "approvals"})["approvals"]
+    except PolicyLayerError:
+        return None
+    return next((one["votes"] for one in waiting if one["job_id"] == asked), None)
 
 
-def _record_json(found: Explanation) -> dict[str, Any]:
-    record = found.records[-1]
-    gpus, gpu_type = _record_gpus(record)
-    return {
-        "job_id": record.job_id,
-        "display_id": record.display_id,
-        "name": record.name,
-        "user": record.user,
-        "account": record.account,
-        "partition": record.partition,
-        "state": record.state.value,
-        "reason": "",
-        "reason_text": "",
-        "gpus": gpus,
-        "gpu_type": gpu_type,
-        "nodes": [],
-        "gpu_indexes": {},
-        "submit_time": iso(record.submit_time),
-        "estimated_start": None,
-        "source": "accounting",
-        "advice": "",
-        "facts": [],
-        "qos": record.qos,
-        "cpus": record.allocated_tres.get("cpu"),
-        "memory_mb": record.allocated_tres.get("mem"),
-        "time_limit_seconds": record.time_limit_seconds,
-        "elapsed_seconds": record.elapsed_seconds,
-        "priority": None,
-        "places": [],
-        "eligible_time": iso(record.eligible_time),
-        "start_time": iso(record.start_time),
-        "end_time": iso(record.end_time),
-        "exit_code": record.exit_code,
-        "exit_signal": record.exit_signal,
-        "ending": found.ending,
-        "restarts": record.restarts,
-        "dependency": "",
-        "reservation": "",
-        "work_dir": None,
-        "std_out": None,
-        "std_err": None,
-        "tasks": [],
-        "runs": [
-            {
-                "job_id": one.job_id,
-                "display_id": one.display_id,
-                "state": one.state.value,
-                "start_time": iso(one.start_time),
-                "end_time": iso(one.end_time),
-                "elapsed_seconds": one.elapsed_seconds,
-                "exit_code": one.exit_code,
-                "exit_signal": one.exit_signal,
-                "node_list": one.node_list,
-            }
-            for one in found.records
-        ],
-    }
-
-
-def asked_memory_mb(job: Job, detail: JobDetail | None) -> int | None:
-    """Return the memory a job has or asks for in MiB; ``None`` where Slurm does not say."""
-    if job.memory_mb:
-        return job.memory_mb
-    match = _MEMORY.search(detail.requested_tres) if detail else None
-    return round(float(match[1]) * _MEBIBYTES[match[2]]) if match else None
-
-
-def _record_gpus(record: AccountingRecord) -> tuple[int, str]:
-    kinds = [
-        name.removeprefix("gres/gpu:")
-        for name, count in record.allocated_tres.items()
-        if name.startswith("gres/gpu:") and count
-    ]
-    counts = [n for name, n in record.allocated_tres.items() if name.startswith("gres/gpu:")]
-    total = record.allocated_tres.get("gres/gpu", sum(counts))
-    return total, kinds[0] if len(kinds) == 1 else ""
-
-
-def _show(found: Explanation, job: Job) -> None:
+def _show(found: Explanation, job: Job, votes: list[dict[str, Any]] | None) -> None:
     if found.group:
         word = "array" if job.array_job_id is not None else "group"
         say(f"{word} {job.array_job_id or job.het_job_id}: {state_counts(found.group)}")
@@ -199,8 +115,13 @@ def _show(found: Explanation, job: Job) -> None:
         _fields("why", found.words.text, *found.words.facts)
         _fields("what to do", found.words.advice)
         _fields("start", _start(found))
-        for place in found.places:
-            _fields("place", f"{place.place} of {place.of} waiting in partition {place.partition}")
+        places = [
+            f"{one.place} of {one.of} waiting in partition {one.partition}" for one in found.places
+        ]
+        _fields("place", *places)
+        _fields("approval", *approval_lines(found, votes))
+        for label, lines in prospect_lines(found.prospects):
+            _fields(label, *lines)
     elif job.state.is_active:
         _fields("runs on", *_held(found, job))
         _fields("time", _elapsed(job))
@@ -210,8 +131,10 @@ def _show(found: Explanation, job: Job) -> None:
     _fields("asked for", _asked(job, found.detail))
     _fields("as", f"user {job.user}, account {job.account or NOTHING}, QOS {job.qos or NOTHING}")
     _fields("partition", " or ".join(job.partitions))
-    _fields("priority", str(job.priority))
+    if not found.prospects.ranked:
+        _fields("priority", str(job.priority), found.prospects.missing)
     _fields("submitted", when(job.submit_time))
+    _fields("attempts", *attempt_lines(found.attempts))
     if found.detail:
         _fields("restarts", str(found.detail.restarts) if found.detail.restarts else "")
         _fields("output", found.detail.std_out)
@@ -225,9 +148,11 @@ def _fields(label: str, *texts: str) -> None:
 
 
 def _start(found: Explanation) -> str:
-    if found.estimated_start is None:
-        return "Slurm has no plan yet"
-    return f"Slurm plans {when(found.estimated_start)}"
+    if found.start_source == "slurm":
+        return f"Slurm plans {when(found.estimated_start)}"
+    if found.start_source == "ours":
+        return f"our estimate: {when(found.estimated_start)} (Slurm has no plan yet)"
+    return "Slurm has no plan yet" + (f": {found.start_words}" if found.start_words else "")
 
 
 def _held(found: Explanation, job: Job) -> Iterator[str]:
@@ -285,12 +210,13 @@ def _show_records(found: Explanation) -> None:
     say(f"job {record.display_id}: {safe(record.name)} is over ({record.state.value.lower()})")
     _fields("end", f"{found.ending} ({when(record.end_time)})")
     _fields("time", _elapsed(record))
-    gpus, gpu_type = _record_gpus(record)
+    gpus, gpu_type = record_gpus(record)
     held = f"{gpu_words(gpus, gpu_type)} on {record.node_list}" if record.node_list else ""
     _fields("had", held)
     _fields("as", f"user {record.user}, account {record.account}, QOS {record.qos or NOTHING}")
     _fields("partition", record.partition)
     _fields("submitted", when(record.submit_time))
+    _fields("attempts", found.attempts.words)
     _fields("source", "Slurm's accounting: it left the controller's memory")
     if len(found.records) > 1:
         say()

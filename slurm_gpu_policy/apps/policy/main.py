@@ -17,8 +17,18 @@ if TYPE_CHECKING:
 COMMANDS: Mapping[str, str] = {
     "queue": "Show the queue: who runs where, and why others wait.",
     "explain": "Say all about one job: why it waits, where it runs, how it ended.",
+    "priority": "Show what each waiting job's priority is made of.",
+    "fairshare": "Show the account tree: shares, usage, who is over and who is under.",
     "watch": "Follow jobs until they end.",
+    "approvals": "Show what waits for an approval.",
+    "approve": "Let a job go that waits for an approval.",
+    "deny": "Refuse a job that waits for an approval.",
+    "set-priority": "Give a job a priority class (operators).",
+    "status": "Say how the controller is.",
+    "audit": "Show who did what to which job, and by which rule.",
     "check": "Say whether the site's policy file is right.",
+    "plan": "Show what Slurm would get from the policy file.",
+    "apply": "Make Slurm what the policy file wants.",
     "init": "Write a starting policy file from what the cluster has.",
     "doctor": "Find out what is wrong between this program and Slurm.",
     "templates": "List the script templates and their parameters.",
@@ -36,7 +46,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"slurm_gpu_policy.apps.policy.{cmd_name}")
+        module = import_module(f"slurm_gpu_policy.apps.policy.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -102,26 +102,30 @@ class Call:
 
     def _advise(self, planned: Planned, decision: Decision) -> None:
         """Say on standard error what the user should know: contradictions, limits exceeded."""
-        limits = [reason for reason in decision.reasons if reason.rule.startswith("L-")]
+        limits = [one for one in decision.reasons if one.rule.startswith(("L-", "T-", "V-"))]
         where = f"{planned.label}: " if planned.label else ""
         warning = "warning: " if self._policy.enforcement == "advise" else ""
         for reason in planned.notes:
             say(f"{where}{reason.rule} {safe(reason.message)}")
         for reason in limits:
-            say(f"{where}{warning}{reason.rule} {safe(reason.message)}")
+            holds = decision.kind == "hold" and reason.rule.startswith("V-")
+            how = "held for approval: " if holds else warning
+            say(f"{where}{how}{reason.rule} {safe(reason.message)}")
 
     def _show_only(self, submission: Submission, decision: Decision) -> None:
         if self._params["json"]:
             from slurm_gpu_policy.apps.submit.output import as_json  # noqa: PLC0415
 
-            click.echo(as_json(decision, None, self._estimate(submission)))
+            click.echo(as_json(decision, None, self._estimate(submission, decision)))
             return
         if self._params["explain"]:
-            self._explain(decision, self._estimate(submission), error=True)
+            self._explain(decision, self._estimate(submission, decision), error=True)
         click.echo(submission.script.encode("utf-8", "surrogateescape"), nl=False)
 
-    def _estimate(self, submission: Submission) -> int | None:
+    def _estimate(self, submission: Submission, decision: Decision) -> int | None:
         """Return when Slurm would start the job; an estimate is never worth an error."""
+        if decision.kind == "hold":
+            return None
         try:
             return self._slurm.would_start(submission)
         except SlurmError:
@@ -138,7 +142,7 @@ class Call:
         # Slurm is asked before, because it knows no start of a job it has just got; and for
         # one job only, because each answer is a call.
         wants_start = len(prepared) == 1 and (params["json"] or params["explain"])
-        start = self._estimate(prepared[0][0]) if wants_start else None
+        start = self._estimate(*prepared[0]) if wants_start else None
         job_ids: list[JobId] = []
         failure: Exception | None = None
         unsaid = False
@@ -208,7 +212,8 @@ class Call:
 
             if self._params["explain"]:
                 self._explain(decision, start)
-            click.echo(f"Submitted job {job_id}: {place(decision)}")
+            held = ", held until it is approved" if decision.kind == "hold" else ""
+            click.echo(f"Submitted job {job_id}: {place(decision)}{held}")
 
     def _stay(self, job_ids: Sequence[JobId]) -> int:
         from slurm_gpu_policy.terminal.watching import stay  # noqa: PLC0415

@@ -39,7 +39,7 @@ REQUEST_OPTIONS = (
     Option("env", "Variable to set in the job, byte for byte.", "", "NAME=VALUE", many=True),
     Option("max-cost", "Refuse what could cost more, in the site's currency.", "", "AMOUNT"),
     Option("fallback", "Where to run if no GPU fits.", choices=("cpu",)),
-    Option("retries", "How often it may start again (noted; nothing acts on it yet).", "", "N"),
+    Option("retries", "How often gpu-policyd may start it again if it fails.", "", "N"),
     Option("idle-ok", "How long GPUs may be idle (noted; nothing acts on it yet).", "", "DURATION"),
     Option("account", "Account to charge.", "A", "NAME"),
     Option("partition", "Partition, or several with commas.", "p", "NAME"),

@@ -83,7 +83,9 @@ def explanation(decision: Decision, start: int | None) -> Iterator[str]:
     yield f"decision: {words[decision.kind]}"
     if decision.partition:
         yield f"job:      {place(decision)}"
-    if decision.kind != "refuse":
+    if decision.kind == "hold":
+        yield "start:    not before it is approved"
+    elif decision.kind == "admit":
         yield f"start:    {iso(start) or 'Slurm has no estimate yet'}"
     yield "reasons:"
     yield from reason_lines(decision.reasons)

@@ -1,0 +1,1 @@
+"""``gpu-policyd``: the controller."""

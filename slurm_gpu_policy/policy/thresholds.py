@@ -1,0 +1,222 @@
+"""Which jobs need somebody's approval before they may start (rule V-901)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from slurm_gpu_policy.model.decision import Reason
+from slurm_gpu_policy.model.record import record
+from slurm_gpu_policy.model.tag import workload_of
+from slurm_gpu_policy.policy import rules
+from slurm_gpu_policy.policy.pending import controller_mark, points
+from slurm_gpu_policy.policy.pricing import HOUR_SECONDS, cost_micros
+from slurm_gpu_policy.units import counted, format_duration, format_money
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from slurm_gpu_policy.config.approvals import Threshold
+    from slurm_gpu_policy.config.schema import Policy
+    from slurm_gpu_policy.model.account import Association
+    from slurm_gpu_policy.model.ids import JobId
+    from slurm_gpu_policy.model.job import Job
+    from slurm_gpu_policy.model.snapshot import Snapshot
+
+_UNMARKABLE = r"[^A-Za-z0-9_.:-]"
+_RANGE = r"(\d+)(?:-(\d+)(?::(\d+))?)?"
+_NO_LIMIT = float("inf")
+
+
+@record
+class Size:
+    """What a job asks for, as far as thresholds look at it."""
+
+    gpus: int
+    """GPUs of one array task."""
+    seconds: int | None
+    """Time limit; ``None`` for none."""
+    tasks: int = 1
+    cost_micros: int | None = None
+    """Estimate for all tasks; ``None`` where there is no price."""
+    accounts: tuple[str, ...] = ()
+    """The job's account and those above it, the root last."""
+    workload: str = "generic"
+
+    @property
+    def text(self) -> str:
+        """How the mark has it."""
+        return f"{self.gpus}:{self.seconds or 0}:{self.tasks}"
+
+    @property
+    def words(self) -> str:
+        """Such as ``16 GPUs for 1-00:00:00``."""
+        time = f" for {format_duration(self.seconds)}" if self.seconds else " without a time limit"
+        tasks = f" in each of {self.tasks} tasks" if self.tasks > 1 else ""
+        return f"{counted(self.gpus, 'GPU')}{time}{tasks}"
+
+
+def line_of(account: str, associations: Iterable[Association]) -> tuple[str, ...]:
+    """Return an account and those above it, the root last."""
+    return _line(account, _parents(associations))
+
+
+def _parents(associations: Iterable[Association]) -> dict[str, str]:
+    return {item.account: item.parent for item in associations if not item.user}
+
+
+def _line(account: str, parents: Mapping[str, str]) -> tuple[str, ...]:
+    line = [account] if account else []
+    while line and (above := parents.get(line[-1])) and above not in line:
+        line.append(above)
+    return tuple(line)
+
+
+def as_one(jobs: Iterable[Job]) -> tuple[Job, ...]:
+    """Return *jobs* with each heterogeneous job as one: its first part, with the GPUs of all.
+
+    Its time limit is the longest of them, and its type of GPU theirs if they have one only.
+    """
+    found: list[Job] = []
+    places: dict[JobId, int] = {}
+    for job in sorted(jobs, key=lambda job: job.job_id):
+        if job.het_job_id is None:
+            found.append(job)
+        elif job.het_job_id == job.job_id:
+            places[job.job_id] = len(found)
+            found.append(job)
+        elif job.het_job_id in places:
+            place = places[job.het_job_id]
+            found[place] = _joined(found[place], job)
+    return tuple(found)
+
+
+def _joined(whole: Job, part: Job) -> Job:
+    limits = (whole.time_limit_seconds, part.time_limit_seconds)
+    kinds = {job.gpu_type for job in (whole, part) if job.gpus}
+    return replace(
+        whole,
+        gpus=whole.gpus + part.gpus,
+        gpu_type=kinds.pop() if len(kinds) == 1 else "",
+        time_limit_seconds=None if None in limits else max(limit or 0 for limit in limits),
+    )
+
+
+class Sizes:
+    """Tells what the jobs of one snapshot ask for."""
+
+    def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
+        self._policy = policy
+        self._parents = _parents(snapshot.associations)
+        self._lines: dict[str, tuple[str, ...]] = {}
+        self._prices: dict[str, int | None] = {}
+
+    def of(self, job: Job) -> Size:
+        """Return what a job (of :func:`as_one`) asks for, its array's waiting tasks together."""
+        if job.account not in self._lines:
+            self._lines[job.account] = _line(job.account, self._parents)
+        if job.gpu_type not in self._prices:
+            self._prices[job.gpu_type] = _price(job.gpu_type, self._policy)
+        price, seconds = self._prices[job.gpu_type], job.time_limit_seconds
+        tasks = _tasks(job.array_task)
+        # Where Slurm may give it more than it shows (-N 1-4), job_submit.lua has written so.
+        gpus = max(job.gpus, points(controller_mark(job), "most") or 0)
+        cost = None
+        if price is not None and seconds is not None:
+            cost = cost_micros(price, gpus, seconds, tasks)
+        workload = workload_of(job.comment) or self._policy.defaults.workload
+        return Size(gpus, seconds, tasks, cost, self._lines[job.account], workload)
+
+
+def _tasks(text: str) -> int:
+    """Return the number of tasks in ``0-9:2,12%3``; 1 for a single task, or none."""
+    if not text or text.isdigit():
+        return 1
+    spans = (re.fullmatch(_RANGE, part, re.ASCII) for part in text.partition("%")[0].split(","))
+    counts = (
+        len(range(int(span[1]), int(span[2] or span[1]) + 1, int(span[3] or 1) or 1))
+        for span in spans
+        if span
+    )
+    return max(sum(counts), 1)
+
+
+def _price(gpu_type: str, policy: Policy) -> int | None:
+    """Return the price of Slurm's GPU type; the highest where it goes by several names, or none."""
+    prices = (
+        entry.price_per_hour
+        for name, entry in policy.gpu_types.items()
+        if entry.price_per_hour is not None
+        and gpu_type.lower() in {"", (entry.gres_type or name).lower()}
+    )
+    return max(prices, default=None)
+
+
+def exceeded(size: Size, policy: Policy) -> tuple[Threshold, ...]:
+    """Rule V-901: the thresholds that a job is above."""
+    return tuple(each for each in policy.approvals.thresholds if _is_above(size, each))
+
+
+def _is_above(size: Size, threshold: Threshold) -> bool:
+    accounts = {name.lower() for name in threshold.accounts}
+    workloads = {re.sub(_UNMARKABLE, "_", name) for name in threshold.workloads}
+    if accounts and not accounts.intersection(map(str.lower, size.accounts)):
+        return False
+    if workloads and re.sub(_UNMARKABLE, "_", size.workload) not in workloads:
+        return False
+    seconds = _NO_LIMIT if size.seconds is None else size.seconds
+    gpu_seconds = size.gpus * size.tasks * seconds if size.gpus else 0
+    pairs = (
+        (threshold.gpus, size.gpus),
+        (threshold.time, seconds),
+        (None if threshold.gpu_hours is None else threshold.gpu_hours * HOUR_SECONDS, gpu_seconds),
+        (threshold.cost, size.cost_micros or 0),
+    )
+    return all(limit is None or found > limit for limit, found in pairs)
+
+
+def approvals_needed(size: Size, policy: Policy) -> int:
+    """Rule V-901: how many approvals a job takes; 0 where it is above no threshold."""
+    above = exceeded(size, policy)
+    return max((each.needed or policy.approvals.needed for each in above), default=0)
+
+
+def needs_approval(size: Size, policy: Policy) -> Reason | None:
+    """Rule V-901: why a job waits for approvals, and whose."""
+    above = exceeded(size, policy)
+    if not above:
+        return None
+    needed = approvals_needed(size, policy)
+    who = approvers_words(policy)
+    return Reason(
+        rules.APPROVAL_NEEDED,
+        f"{size.words} needs {counted(needed, 'approval')} of {who}",
+        value=size.words,
+        limit=_threshold_words(above[0], policy),
+        remedy=f"stay within {_threshold_words(above[0], policy)}, or wait for "
+        "`gpu-policy approve`",
+    )
+
+
+def approvers_words(policy: Policy) -> str:
+    """Return who may approve, in words."""
+    approvers = policy.approvals.approvers
+    parts = [", ".join(approvers.users)] if approvers.users else []
+    parts += [f"a member of {name}" for name in approvers.groups]
+    if approvers.coordinators:
+        parts.append("a coordinator of the account")
+    return " or ".join(parts)
+
+
+def _threshold_words(threshold: Threshold, policy: Policy) -> str:
+    parts = []
+    if threshold.gpus is not None:
+        parts.append(counted(threshold.gpus, "GPU"))
+    if threshold.time is not None:
+        parts.append(format_duration(threshold.time))
+    if threshold.gpu_hours is not None:
+        parts.append(f"{threshold.gpu_hours} GPU-hours")
+    if threshold.cost is not None:
+        parts.append(f"{format_money(threshold.cost)} {policy.currency}")
+    return " or ".join(parts) or "the accounts and workload classes that need none"

@@ -1,0 +1,271 @@
+"""One controller: what it is made of, whether it leads, and what it answers on its socket.
+
+When a tick is due, and what may go on beside it, is the program's (apps/controller). Nothing in
+here is for two threads at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from slurm_gpu_policy.errors import (
+    ControllerUnavailable,
+    RecordsUnavailable,
+    SlurmError,
+    SlurmUnreadable,
+)
+from slurm_gpu_policy.model.snapshot import Part
+from slurm_gpu_policy.model.tick import TickReport
+from slurm_gpu_policy.policy.approval import verdicts
+from slurm_gpu_policy.policy.ordering import site_factors
+from slurm_gpu_policy.policy.over_quota import moves
+from slurm_gpu_policy.policy.retry import retries
+from slurm_gpu_policy.services.act import error_name
+from slurm_gpu_policy.services.control import Control
+from slurm_gpu_policy.services.history import History
+from slurm_gpu_policy.services.leading import Leading
+from slurm_gpu_policy.services.tick import PARTS, Tick, Wanted, decide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from slurm_gpu_policy.config.schema import Policy
+    from slurm_gpu_policy.model.action import Action, Vote
+    from slurm_gpu_policy.model.caller import Caller
+    from slurm_gpu_policy.model.snapshot import Snapshot
+    from slurm_gpu_policy.services.directory import Directory
+    from slurm_gpu_policy.services.ports import Clock, ObserverPort, RecordsPort, SlurmPort
+    from slurm_gpu_policy.services.tick import Decider
+
+_LEASE_TICKS: Final = 1.5
+
+
+class Controller:
+    """Implements what ``gpu-policyd`` does; one object for the life of the process."""
+
+    def __init__(  # noqa: PLR0913 - its parts, by name
+        self,
+        *,
+        policy: Policy,
+        slurm: SlurmPort,
+        open_records: Callable[[str], RecordsPort],
+        clock: Clock,
+        directory: Directory,
+        observers: Sequence[ObserverPort],
+        actor: str,
+        holder: str,
+        tick_seconds: float | None = None,
+    ) -> None:
+        """*open_records* takes the cluster's name, which only Slurm knows.
+
+        *holder* is this process's name in the lease; *tick_seconds* goes before the policy's.
+        """
+        self.policy = policy
+        self._slurm = slurm
+        self._open_records = open_records
+        self._clock = clock
+        self._directory = directory
+        self._observers = observers
+        self._actor = actor
+        self._holder = holder
+        self._tick_seconds = tick_seconds
+        self._history = History(slurm, clock)
+        self._is_stopping: Callable[[], bool] = lambda: False
+        self._leading: Leading | None = None
+        self._tick: Tick | None = None
+        self._control: Control | None = None
+        self._led = False
+        self._last: TickReport | None = None
+        self._problems: tuple[str, ...] = ()
+
+    # --- pace ------------------------------------------------------------------------------
+
+    @property
+    def tick_seconds(self) -> float:
+        """Time from one tick to the next."""
+        return self._tick_seconds or self.policy.controller.tick
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a leader that is not heard of stays the leader."""
+        return self.policy.controller.lease or _LEASE_TICKS * self.tick_seconds
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How often :meth:`keep_lead` is to be called."""
+        return self._leading.heartbeat_seconds if self._leading else self.lease_seconds / 10
+
+    @property
+    def renewals(self) -> int:
+        """How often the lease has been renewed, as last seen: it grows while somebody leads."""
+        return self._leading.renewals if self._leading else 0
+
+    # --- leading and ticks -----------------------------------------------------------------
+
+    def stop_when(self, is_stopping: Callable[[], bool]) -> None:
+        """Let a tick end after the batch under way once ``is_stopping()``."""
+        self._is_stopping = is_stopping
+
+    def keep_lead(self) -> bool:
+        """Renew the lease, or take it if it is free; return whether this controller leads.
+
+        Raises:
+            RecordsUnavailable: the database is away; a leader's lease runs out by itself.
+            SlurmError: while the cluster's name is not known yet.
+        """
+        if self._leading is None:
+            self._begin()
+        assert self._leading is not None  # noqa: S101 - for the type checker
+        leads = self._leading.tick()
+        if self._led and not leads and self._tick is not None:
+            self._tick.forget()
+        self._led = leads
+        return leads
+
+    def run_tick(self) -> TickReport:
+        """Do one tick as the leader, and tell the observers."""
+        assert self._tick is not None  # noqa: S101 - whoever leads has one
+        report = self._tick.run(self.policy)
+        self.observe(report)
+        return report
+
+    def preview(self) -> tuple[Snapshot, Wanted]:
+        """Return what a tick would do now, changing and writing nothing.
+
+        Approvers' votes are left out: reading them could create the database.
+
+        Raises:
+            SlurmError: Slurm cannot be read.
+        """
+        snapshot = self._slurm.read(*PARTS)
+        self._history.refresh(self.policy)
+        return snapshot, decide(snapshot, self.policy, (), self._deciders())
+
+    def resign(self) -> None:
+        """Let another controller lead at once.
+
+        Raises:
+            RecordsUnavailable: it leads when the lease has run out.
+        """
+        if self._leading is not None:
+            self._leading.resign()
+        self._led = False
+
+    def _begin(self) -> None:
+        config = self._slurm.read(Part.CONFIG).config
+        if config is None or not config.name:
+            msg = "Slurm does not say what its cluster is called (scontrol show config)"
+            raise SlurmUnreadable(msg)
+        records = self._open_records(config.name)
+        leading = Leading(records, self._clock, self._holder, self.lease_seconds)
+        self._tick = Tick(
+            slurm=self._slurm,
+            records=records,
+            clock=self._clock,
+            deciders=self._deciders(),
+            actor=self._actor,
+            refresh=self._history.refresh,
+            leads_still=leading.is_leader,
+            keeps_lead=leading.tick,
+            is_stopping=lambda: self._is_stopping(),  # noqa: PLW0108 - it is set later
+        )
+        self._control = Control(
+            slurm=self._slurm,
+            records=records,
+            policy=lambda: self.policy,
+            clock=self._clock,
+            directory=self._directory,
+        )
+        self._leading = leading
+
+    def _deciders(self) -> tuple[Decider, ...]:
+        """Return the rules, the weightiest first: of two that want different things of a job
+        the first one has it.
+        """
+        return (
+            self._verdicts,
+            lambda snapshot, policy, _: retries(snapshot, policy),
+            lambda snapshot, policy, _: moves(snapshot, policy),
+            lambda snapshot, policy, _: site_factors(snapshot, policy, self._history.known),
+        )
+
+    def _verdicts(
+        self, snapshot: Snapshot, policy: Policy, votes: tuple[Vote, ...]
+    ) -> tuple[Action, ...]:
+        try:
+            people = self._directory.people({vote.approver for vote in votes}, policy)
+        except SlurmError:  # nobody can say who may approve: what waits goes on waiting
+            return ()
+        return verdicts(snapshot, policy, votes, people)
+
+    # --- what is told ----------------------------------------------------------------------
+
+    def observe(self, report: TickReport) -> None:
+        """Tell metrics and log of a tick, or of a look at the lease."""
+        self._last = report
+        for observer in self._observers:
+            observer.ticked(report)
+
+    def stands_by(self, began: int) -> None:
+        """Tell metrics and log that another controller leads."""
+        self.observe(TickReport(began, 0.0, leading=False))
+
+    def failed(self, began: int, seconds: float, error: Exception) -> None:
+        """Tell metrics and log that it could not be found out who leads, or of a defect."""
+        name = error_name(error)
+        self.observe(
+            TickReport(began, seconds, leading=False, errors=(name,), messages=(str(error),))
+        )
+
+    def loaded(self, policy: Policy) -> None:
+        """Go by a policy file that was read again."""
+        self.policy = policy
+        self._tell_loaded(())
+
+    def not_loaded(self, problems: Sequence[str]) -> None:
+        """Go on by the last good policy file, and tell what is wrong with the present one."""
+        self._tell_loaded(tuple(problems))
+
+    def _tell_loaded(self, problems: tuple[str, ...]) -> None:
+        self._problems = problems
+        for observer in self._observers:
+            observer.policy_loaded(self._clock.now(), problems)
+
+    # --- what is asked ---------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``gpu-policy status`` shows; reads nothing, so it never waits."""
+        last = self._last
+        leads = self._leading is not None and self._leading.is_leader()
+        return {
+            "actor": self._actor,
+            "leading": leads,
+            "leader": self._leading.leader if self._leading else "",
+            "tick_seconds": self.tick_seconds,
+            "enforcement": self.policy.enforcement,
+            "policy_problems": list(self._problems),
+            "last_time": None if last is None else last.time,
+            "last_duration_seconds": None if last is None else round(last.duration_seconds, 3),
+            "last_actions": None if last is None else len(last.actions),
+            "last_errors": [] if last is None else list(last.messages),
+            "pending_jobs": None if last is None else last.pending_jobs,
+            "unfinished_entries": None if last is None else last.unfinished_entries,
+        }
+
+    def handle(self, caller: Caller, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a request of ``gpu-policy``; only the leader does.
+
+        Raises:
+            ControllerUnavailable: this controller does not lead.
+            PolicyLayerError: as :meth:`Control.handle`.
+        """
+        if self._control is None or self._leading is None or not self._leading.is_leader():
+            other = self._leading.leader if self._leading else ""
+            who = f"{other} leads" if other else "nobody leads at the moment"
+            msg = f"this gpu-policyd stands by: {who}"
+            raise ControllerUnavailable(msg)
+        try:
+            return self._control.handle(caller, request)
+        except RecordsUnavailable as error:
+            msg = f"gpu-policyd cannot reach its database: {error}"
+            raise RecordsUnavailable(msg) from error
