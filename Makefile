@@ -39,6 +39,7 @@ bench: $(VENV)/.ready ## Measure against sbatch, squeue, simple_slurm and submit
 	vagrant/cluster up native
 	$(BIN)/python bench/run.py
 	vagrant/cluster up pyslurm
+	$(BIN)/python bench/job_submit.py --kind pyslurm
 	bench/run_in_chroot
 
 cluster: ## Raise the local cluster: two nodes of 8 simulated H100s, one CPU node (root)

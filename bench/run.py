@@ -26,6 +26,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import arithmetic
+import controller
+import job_submit
+
 import slurm_gpu_policy
 
 LATER = "now+1hour"
@@ -75,6 +79,9 @@ def main() -> None:
                 "one submission": bench.one_submission(),
                 "many submissions": bench.many_submissions(),
                 "snapshot": bench.snapshot(),
+                "arithmetic": arithmetic.measure(),
+                **({"job_submit": job_submit.measure()} if options.adapter == "commands" else {}),
+                **({"controller": controller.measure()} if options.adapter == "commands" else {}),
             }
         finally:
             subprocess.run(["scancel", "--me"], check=False)
@@ -96,6 +103,9 @@ def ratios(report: dict) -> list[tuple[str, float, float]]:
             (f"snapshot of {size} to squeue", found["ratio"], 1.5)
             for size, found in report["snapshot"].items()
         ),
+        *arithmetic.limits(report["arithmetic"]),
+        *job_submit.limits(report.get("job_submit")),
+        *(controller.limits(report["controller"]) if "controller" in report else ()),
     ]
 
 

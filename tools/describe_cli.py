@@ -1,4 +1,4 @@
-"""docs/cli.md, from the click commands of both programs."""
+"""docs/cli.md, from the click commands of all programs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PROGRAMS = {
     "gpu-submit": "slurm_gpu_policy.apps.submit.main",
     "gpu-policy": "slurm_gpu_policy.apps.policy.main",
+    "gpu-policyd": "slurm_gpu_policy.apps.controller.main",
 }
 _CODE = re.compile(r"^ {4}(\d+) +(.+)$", re.MULTILINE)
 

@@ -19,6 +19,12 @@ UNITS = {
     "duration": "duration",
     "memory": "memory",
     "money": "money",
+    "factor": "decimal",
+    "words": "text without quotes",
+    "path": "absolute path",
+    "many": "whole number or `unlimited`",
+    "long": "duration or `unlimited`",
+    "shares": "whole number or `parent`",
 }
 STEPS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 

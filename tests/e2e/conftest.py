@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.clusters import PrivateCluster, require_cluster
+from tests.e2e.daemons import WAITING, Site, eventually
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -159,3 +162,31 @@ def scontrol_indexes(job: str) -> dict[str, str]:
             indexes = words["GRES"].partition("(IDX:")[2].rstrip(")")
             found.update(dict.fromkeys(nodes.stdout.split(), indexes))
     return found
+
+
+@pytest.fixture(scope="module")
+def steered_cluster(request):
+    """A cluster of its own with full nodes, for controllers to steer."""
+    require_cluster()
+    name = request.module.__name__.rpartition("_")[2]  # modules may run side by side
+    with PrivateCluster(name, settings=["PriorityWeightAge=0"]) as one:
+        one.sbatch("-N2", "--gres=gpu:h100:8", "-t", "7-0", "-o", "/dev/null", "--wrap=sleep 9999")
+        eventually(lambda: "R" in one.run("squeue", "-h", "-o", "%t").stdout)
+        yield one
+
+
+@pytest.fixture
+def site(steered_cluster, tmp_path):
+    """A site whose jobs go in the order in which they come; its controllers end with the test."""
+    made = Site(steered_cluster, tmp_path, ordering={"kind": "fcfs"})
+    yield made
+    made.tidy()
+
+
+@pytest.fixture
+def waiting(steered_cluster):
+    """Ids of five jobs that wait for the nodes; all that waits is cancelled after the test."""
+    yield [int(steered_cluster.sbatch(*WAITING)) for _ in range(5)]
+    ids = steered_cluster.run("squeue", "-h", "-o", "%A", "-t", "pending").stdout.split()
+    if ids:
+        steered_cluster.run("scancel", *ids)

@@ -130,10 +130,8 @@ def scratch(cluster, scratch_folder):
 
 @pytest.fixture
 def empty(scratch):
-    """The scratch cluster with nothing in its queue and no limits."""
+    """The scratch cluster with nothing in its queue."""
     yield scratch
-    scratch.limits.unlink(missing_ok=True)
-    scratch.sbatch("u1", "--hold")  # the hook sees that the table is gone
     if left := scratch.slurm("squeue", "-h", "-o", "%A").stdout.split():
         scratch.slurm("scancel", *left)
     until(lambda: not scratch.slurm("squeue", "-h").stdout)
@@ -276,54 +274,6 @@ def test_srun_and_salloc_work_for_ordinary_users(empty):
     assert empty.slurm("srun", "--gres=gpu:h100:1", *show, user="u2").stdout == "0\n"
     done = empty.slurm("salloc", "--gres=gpu:2", "srun", *show, user="u3")
     assert done.stdout == "0,1\n"
-
-
-# --- the hook -----------------------------------------------------------------------
-
-
-def test_the_hook_refuses_what_the_table_forbids_and_says_why(empty):
-    empty.limits.write_text('return { accounts = { ["nlp-pretrain"] = { max_gpus_per_job = 3 } } }')
-    for request in (
-        ["--gres=gpu:4"],
-        ["--gpus=h100:4"],
-        ["-N2", "--gpus-per-node=h100:2"],
-        ["-n2", "--gpus-per-task=2"],
-        ["-N1-2", "--gres=gpu:h100:2"],
-    ):
-        job, complaint = empty.sbatch("u1", "--hold", *request)
-        assert not job
-        assert "account nlp-pretrain may use at most 3 GPUs in one job, this one" in complaint
-    assert empty.sbatch("u1", "--hold", "--gres=gpu:h100:3")[0]
-    assert empty.sbatch("u1", "--hold", "-A", "vision", "--gres=gpu:8")[0]
-
-
-def test_the_hook_looks_at_changes_of_a_waiting_job_too(empty):
-    empty.limits.write_text('return { accounts = { ["nlp-pretrain"] = { max_gpus_per_job = 3 } } }')
-    job, _ = empty.sbatch("u1", "--hold", "--gres=gpu:2")
-    done = empty.slurm("scontrol", "update", f"job={job}", "NumNodes=2", user="u1")
-    # slurmctld's log has the sentence; scontrol of 22.05 shows only the kind of refusal.
-    assert "violates accounting/QOS policy" in done.stderr
-    done = empty.slurm("scontrol", "update", f"job={job}", "TimeLimit=5", user="u1")
-    assert done.stderr == ""
-
-
-@pytest.mark.parametrize(
-    "broken", ["return {", "return 1", "while true do end", "error('x')", "\x1bLua", ""]
-)
-def test_a_broken_table_refuses_no_job(empty, broken):
-    empty.limits.write_text(broken)
-    job, complaint = empty.sbatch("u1", "--hold", "--gres=gpu:h100:8")
-    assert (bool(job), complaint) == (True, "")
-    log = (empty.folder / "state/log/slurmctld.log").read_text()
-    assert "limits.lua is broken and was not taken over" in log
-
-
-def test_a_broken_table_does_not_lift_the_last_good_one(empty):
-    empty.limits.write_text('return { accounts = { ["nlp-pretrain"] = { max_gpus_per_job = 3 } } }')
-    assert not empty.sbatch("u1", "--hold", "--gres=gpu:4")[0]
-    empty.limits.write_text("return {")
-    assert not empty.sbatch("u1", "--hold", "--gres=gpu:4")[0]
-    assert empty.sbatch("u1", "--hold", "--gres=gpu:3")[0]
 
 
 # --- failure and end ----------------------------------------------------------------

@@ -111,7 +111,36 @@ def test_a_wheel_brings_templates_and_configuration_along(python, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert "slurm_gpu_policy/py.typed" in names
+    assert "systemd/gpu-policyd.service" in found["files"]["slurm_conf"]
+    database = "slurm_gpu_policy/adapters/database/migrations"
+    assert {f"{database}/env.py", f"{database}/versions/v001_records.py"} <= {*names}
     assert not [each for each in names if each.startswith(("tests/", "vagrant/", "templates/"))]
+
+
+def test_an_installation_can_make_its_database(python, tmp_path):
+    pip("wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", tmp_path, ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    pip("--python", python, "install", "--no-deps", "--no-index", wheel)
+    script = (
+        "import sys\n"
+        "from slurm_gpu_policy.adapters.database.connection import Database\n"
+        "from slurm_gpu_policy.adapters.database.records import DatabaseRecords\n"
+        "from slurm_gpu_policy.adapters.database.upgrade import upgrade\n"
+        "database = Database(sys.argv[1])\n"
+        "upgrade(database)\n"
+        "print(upgrade.__code__.co_filename, DatabaseRecords(database, 'cluster').entries())\n"
+    )
+    done = subprocess.run(
+        [python, "-c", script, f"sqlite:///{tmp_path}/records.db"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    where, entries = done.stdout.split()
+    assert where.startswith(str(tmp_path))
+    assert entries == "()"
 
 
 def test_an_editable_install_uses_the_folders_of_the_checkout(python, tmp_path):

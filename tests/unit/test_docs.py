@@ -31,7 +31,10 @@ def test_the_generator_refuses_what_it_does_not_know():
     ("page", "words"),
     [
         ("configuration.md", ["price_per_hour", "`limits.accounts.NAME`", "Price of one GPU"]),
-        ("cli.md", ["gpu-policy explain", "--gpu-type", "gpu_indexes", "| 4 | Slurm, or the controller"]),
+        (
+            "cli.md",
+            ["gpu-policy explain", "--gpu-type", "gpu_indexes", "| 4 | Slurm, or the controller"],
+        ),
     ],
 )
 def test_a_page_has_what_one_looks_up_in_it(page, words):

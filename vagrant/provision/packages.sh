@@ -5,9 +5,14 @@ NATIVE_PACKAGES=(
     slurmctld slurmd slurmdbd slurm-client slurmrestd
     slurm-wlm-basic-plugins slurm-wlm-mysql-plugin libslurm-dev
     munge mariadb-server
+    lua5.1                                      # tests of job_submit.lua; slurmctld has its own
 )
 LOGIN_PACKAGES=(slurm-client slurm-wlm-basic-plugins munge python3-venv)
 GPU_PACKAGES=(slurmd slurm-client slurm-wlm-basic-plugins munge)
+# For the tests alone: clocks to be stepped, a database server, promtool, systemd-analyze. None is
+# left running.
+# shellcheck disable=SC2034  # for tools/test
+TEST_PACKAGES=(faketime postgresql prometheus systemd)
 
 missing_packages() {
     local package

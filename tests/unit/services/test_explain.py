@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from slurm_gpu_policy.errors import (
@@ -10,13 +12,20 @@ from slurm_gpu_policy.errors import (
     SlurmRefused,
     SlurmUnavailable,
 )
+from slurm_gpu_policy.model.cluster import Reservation
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.model.submission import Submission
-from slurm_gpu_policy.services.explain import explain
+from slurm_gpu_policy.services.explain import explain as explain_under
 from slurm_gpu_policy.services.selecting import holds
+from slurm_gpu_policy.services.standing import PRIORITY_PARTS
+from tests.builders import make_policy
 from tests.fakes.clock import FakeClock
 from tests.fakes.slurm import FakeSlurm
+
+
+def explain(slurm, job, **policy):
+    return explain_under(slurm, job, make_policy(**policy))
 
 
 @pytest.fixture
@@ -41,22 +50,157 @@ def test_a_waiting_job_has_words_facts_and_a_place(slurm):
     assert "waits for 2 h100 GPUs" in found.words.text
     assert found.words.facts == ("0 of 16 h100 GPUs that it could use are free now; it asks for 2",)
     assert [(place.partition, place.place, place.of) for place in found.places] == [("gpu", 2, 2)]
-    assert found.estimated_start is None
     assert found.ending == ""
 
 
-def test_limits_are_read_only_for_a_job_that_waits_for_one(slurm, monkeypatch):
+def test_the_line_is_read_once_and_the_owners_associations_beside_it(slurm):
     submit(slurm, gpus=8, nodes=2)
     job = submit(slurm)
     slurm.calls.clear()
     explain(slurm, job)
-    assert ("read", Part.JOBS, Part.NODES, Part.PARTITIONS) in slurm.calls
+    reads = [set(call[1:]) for call in slurm.calls if call[0] == "read"]
+    assert reads == [{*PRIORITY_PARTS, Part.RESERVATIONS}, {Part.ASSOCIATIONS}]
+
+
+def refuse(slurm, monkeypatch, *parts, error=SlurmRefused):
+    """Let Slurm refuse to tell *parts*."""
+    read = slurm.read
+
+    def refusing(*asked, **options):
+        if set(parts) & set(asked):
+            msg = "Access/permission denied"
+            raise error(msg)
+        return read(*asked, **options)
+
+    monkeypatch.setattr(slurm, "read", refusing)
+
+
+@pytest.mark.parametrize("error", [SlurmRefused, SlurmUnavailable])
+def test_what_slurm_does_not_tell_of_the_line_leaves_the_rest(slurm, monkeypatch, error):
+    submit(slurm, gpus=8, nodes=2)
+    submit(slurm)
+    job = submit(slurm, gpus=2)
+    refuse(slurm, monkeypatch, Part.PRIORITIES, error=error)
+    found = explain(slurm, job)
+    assert found.prospects.missing == "what it is made of is not known: Access/permission denied"
+    assert found.prospects.ranked == ()
+    assert "waits for 2 h100 GPUs" in found.words.text
+    assert [(place.place, place.of) for place in found.places] == [(2, 2)]
+    assert found.start_source == "ours"
+
+
+def test_a_part_of_the_account_tree_leaves_the_rest(slurm):
+    slurm.associations = tuple(one for one in slurm.associations if one.user)
+    submit(slurm, gpus=8, nodes=2)
+    found = explain(slurm, submit(slurm))
+    assert "PrivateData" in found.prospects.missing
+    assert [(place.place, place.of) for place in found.places] == [(1, 1)]
+
+
+def test_where_jobs_are_hidden_too_the_line_is_said_to_be_longer_perhaps(slurm):
+    slurm.associations = tuple(one for one in slurm.associations if one.user)
+    settings = {**slurm.config.settings, "PrivateData": "jobs,usage"}
+    slurm.config = replace(slurm.config, settings=settings)
+    submit(slurm, gpus=8, nodes=2)
+    assert "more may stand ahead" in explain(slurm, submit(slurm)).prospects.missing
+
+
+def test_without_the_owners_associations_only_a_limit_cannot_be_explained(slurm, monkeypatch):
+    submit(slurm, gpus=8, nodes=2)
+    job = submit(slurm)
+    refuse(slurm, monkeypatch, Part.ASSOCIATIONS)
+    assert explain(slurm, job).prospects.ranked != ()
     monkeypatch.setattr(slurm, "_why_not", lambda _job: "QOSMaxGRESPerUser")
-    slurm.calls.clear()
+    with pytest.raises(SlurmRefused):
+        explain(slurm, job)
+
+
+# --- when it starts ---------------------------------------------------------------------------
+
+
+def test_where_slurm_has_a_plan_that_is_the_start(slurm, clock, monkeypatch):
+    submit(slurm, gpus=8, nodes=2)
+    job = submit(slurm)
+    monkeypatch.setattr(slurm, "estimated_starts", lambda _ids: {int(job): clock.now() + 60})
+    found = explain(slurm, job)
+    assert (found.estimated_start, found.start_source) == (clock.now() + 60, "slurm")
+
+
+def test_where_slurm_has_none_it_is_our_estimate(slurm, clock):
+    submit(slurm, gpus=8, nodes=2, time="00:20:00")
+    found = explain(slurm, submit(slurm))
+    assert (found.estimated_start, found.start_source) == (clock.now() + 1200, "ours")
+
+
+def test_a_limit_or_a_reservation_ahead_leaves_no_estimate(slurm, clock, monkeypatch):
+    submit(slurm, gpus=8, nodes=2)
+    job = submit(slurm)
+    window = Reservation(
+        "window", "INACTIVE", clock.now() + 60, clock.now() + 9000, ("gpu01", "gpu02"), (), (), "",
+        frozenset({"MAINT"}),
+    )  # fmt: skip
+    slurm.reservations = (window,)
+    found = explain(slurm, job)
+    assert (found.estimated_start, found.start_source) == (None, None)
+    assert found.start_words == "a reservation stands in its way"
+    assert any("maintenance" in fact for fact in found.words.facts)
+    slurm.reservations = ()
+    monkeypatch.setattr(slurm, "_why_not", lambda _job: "QOSMaxGRESPerUser")
+    assert "a limit" in explain(slurm, job).start_words
+
+
+# --- attempts, approvals ----------------------------------------------------------------------
+
+
+def test_a_job_that_was_requeued_has_its_attempts(slurm, clock):
+    job = submit(slurm, comment="gpu-submit(retries=2)")
+    slurm.jobs([job])
+    clock.advance(30)
+    slurm.requeue(job)
+    found = explain(slurm, job)
+    assert found.attempts.made == 1
+    assert found.attempts.words == "1 of 2 retries used"
+    assert found.attempts.runs[0].start_time == clock.now() - 30
+
+
+def test_accounting_is_asked_only_for_a_job_that_was_requeued(slurm):
+    job = submit(slurm)
     explain(slurm, job)
-    reads = [call for call in slurm.calls if call[0] == "read"]
-    assert Part.QOS in reads[0]
-    assert Part.ASSOCIATIONS in reads[0]
+    assert "accounting" not in {call[0] for call in slurm.calls}
+
+
+def test_for_the_waiting_rest_of_an_array_accounting_is_not_asked(slurm):
+    base = submit(slurm, gpus=8, array="0-1")
+    slurm.jobs([base])
+    slurm.requeue(base)
+    slurm.drain("gpu01")
+    slurm.drain("gpu02")
+    slurm.calls.clear()
+    assert explain(slurm, base).job.restarts == 1
+    assert "accounting" not in {call[0] for call in slurm.calls}
+
+
+def test_without_accounting_the_attempts_are_still_counted(slurm, monkeypatch):
+    job = submit(slurm, comment="gpu-submit(retries=2)")
+    slurm.jobs([job])
+    slurm.requeue(job)
+
+    def gone(**_):
+        msg = "slurmdbd is away"
+        raise SlurmUnavailable(msg)
+
+    monkeypatch.setattr(slurm, "accounting", gone)
+    found = explain(slurm, job)
+    assert (found.attempts.made, found.attempts.runs) == (1, ())
+
+
+def test_a_job_held_for_an_approval_says_whose(slurm):
+    job = submit(slurm, gpus=8, hold="", comment="gpu-submit(approval=asked)")
+    approvals = {"thresholds": [{"gpus": 4}], "approvers": {"users": ["boss"]}}
+    found = explain(slurm, job, approvals=approvals)
+    assert (found.approval.state, found.approval.approvers) == ("pending", "boss")
+    assert "rule V-901" in found.words.text
+    assert "held" in found.prospects.missing
 
 
 def test_a_running_job_has_its_gpus_on_each_node(slurm):

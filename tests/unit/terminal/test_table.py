@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_gpu_policy.terminal.table import (
+    Coloured,
     Column,
     columns_that_fit,
     plain_table,
@@ -56,3 +57,9 @@ def test_on_a_terminal_a_name_is_no_markup(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "[red]x[/red]" in out
     assert r"\x1b[31m" in out
+
+
+def test_a_coloured_cell_is_safe_and_plain_outside_a_terminal(capsys):
+    print_table([Column("A")], [[Coloured("over\x1b[2J", "red")]])
+    assert capsys.readouterr().out == "A\nover\\x1b[2J\n"
+    assert Coloured("over", "red").style == "red"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.model.job import JobState
 
 QUEUE_FIELDS = {
@@ -22,7 +23,10 @@ def test_a_waiting_job_is_explained(gpu_policy, submit):
         "waits for 4 h100 GPUs",
         "0 of 16 h100 GPUs that it could use are free now",
         "what to do nothing is wrong",
-        "Slurm has no plan yet",
+        "our estimate: 20",
+        "(Slurm has no plan yet)",
+        "fair share 1.00 (10,000 of 10,000 points): account nlp used nothing of its share",
+        "QOS normal: 600 of 6,000 points (its priority 10, the highest 100)",
         "1 of 1 waiting in partition gpu",
         "4 h100 GPUs, 1 node, 1 CPU, 8000 MiB of memory, 02:00:00 of time",
         "user u1, account nlp-pretrain, QOS normal",
@@ -96,6 +100,8 @@ def test_the_json_has_the_same_fields_in_every_state(gpu_policy, submit, slurm, 
         "elapsed_seconds", "priority", "places", "eligible_time", "start_time", "end_time",
         "exit_code", "exit_signal", "ending", "restarts", "dependency", "reservation",
         "work_dir", "std_out", "std_err", "tasks", "runs",
+        "estimated_start_source", "priority_terms", "priority_words", "priority_missing", "ahead",
+        "changes", "approval", "attempts", "retries",
     }  # fmt: skip
     assert answer["job_id"] == int(job)
 
@@ -106,6 +112,92 @@ def test_the_json_of_a_waiting_job_has_its_place(gpu_policy, submit):
     assert answer["places"] == [{"partition": "gpu", "place": 1, "of": 1}]
     assert answer["memory_mb"] == 8000
     assert answer["exit_code"] is None
+
+
+def test_who_is_ahead_and_what_would_help(gpu_policy, submit, slurm):
+    submit(gpus=8, nodes=2, time="10:00:00")
+    first = submit(gpus=4, time="02:00:00")
+    job = submit(gpus=4, nice="70", time="02:00:00")
+    out = gpu_policy("explain", job).out
+    assert f"ahead      job {first} of u1 (account nlp-pretrain), by 70 points" in out
+    assert "most of it nice (+70)" in out
+    assert "1 job stands ahead in partition gpu\n" in out
+    assert "would help QOS low" not in out
+    assert f"QOS high: +5,400 points, place 1 in partition gpu (scontrol update jobid={job}" in out
+    answer = gpu_policy("explain", job, "--json").json
+    assert answer["estimated_start_source"] == "ours"
+    ahead = answer["ahead"]
+    assert (ahead["job_id"], ahead["user"], ahead["difference"]) == (int(first), "u1", 70)
+    assert (ahead["decided_by"], ahead["count"], ahead["gpus"]) == ("nice", 1, 4)
+    assert answer["priority_terms"] == [
+        one for one in gpu_policy("priority", "--json").json if one["job_id"] == int(job)
+    ]
+    best = answer["changes"][0]
+    assert (best["what"], best["gain_points"], best["place"]) == ("QOS high", 5400, 1)
+    assert answer["places"] == [{"partition": "gpu", "place": 2, "of": 2}]
+
+
+def test_an_array_ahead_asks_for_the_gpus_of_all_its_tasks(gpu_policy, submit):
+    submit(gpus=8, nodes=2)
+    submit(gpus=2, array="0-3")
+    job = submit(gpus=1, nice="5")
+    assert gpu_policy("explain", job, "--json").json["ahead"]["gpus"] == 8
+
+
+def test_an_ordinary_user_who_may_not_see_the_tree_is_told_so(gpu_policy, submit, slurm):
+    slurm.associations = tuple(one for one in slurm.associations if one.user)
+    submit(gpus=8, nodes=2)
+    result = gpu_policy("explain", submit())
+    assert result.code == 0
+    assert "Slurm shows you a part of the account tree only" in result.out
+    assert "1 of 1 waiting in partition gpu" in result.out
+
+
+APPROVALS = """
+approvals:
+  thresholds: [{gpus: 4}]
+  approvers: {users: [boss]}
+"""
+
+
+@pytest.fixture
+def held(submit, monkeypatch, tmp_path):
+    (tmp_path / "policy.yaml").write_text(APPROVALS)
+    monkeypatch.setenv("GPU_POLICY_FILE", str(tmp_path / "policy.yaml"))
+    return submit(gpus=8, hold="", comment="gpu-submit(approval=asked)")
+
+
+def test_a_job_held_for_an_approval_says_whose_it_needs(gpu_policy, held, monkeypatch):
+    vote = {"approver": "boss", "verdict": "approve", "reason": "ok \x1b", "time": 1_800_000_000}
+    answer = {"approvals": [{"job_id": int(held), "votes": [vote]}]}
+    monkeypatch.setattr(bootstrap, "ask_controller", lambda _policy, _request: answer)
+    out = gpu_policy("explain", held).out
+    assert "approval   8 GPUs for 01:00:00: pending (rule V-901)" in out
+    assert "needs 1 approval of boss" in out
+    assert "boss: approve (ok \\x1b)" in out
+    found = gpu_policy("explain", held, "--json").json["approval"]
+    assert (found["rule"], found["approvals_needed"]) == ("V-901", 1)
+    assert found["votes"][0]["approver"] == "boss"
+    assert found["votes"][0]["time"].startswith("2027-")
+
+
+def test_without_the_controller_the_votes_are_unknown(gpu_policy, held):
+    found = gpu_policy("explain", held, "--json").json["approval"]
+    assert (found["state"], found["votes"]) == ("pending", None)
+
+
+def test_a_job_that_was_started_again_shows_its_attempts(gpu_policy, submit, slurm):
+    job = submit(comment="gpu-submit(retries=2)")
+    slurm.jobs([job])
+    slurm.clock.advance(30)
+    slurm.requeue(job)
+    slurm.jobs([job])
+    out = gpu_policy("explain", job).out
+    assert "attempts   1 of 2 retries used\n" in out
+    assert "1: started 20" in out
+    answer = gpu_policy("explain", job, "--json").json
+    assert answer["retries"]["made"] == 1
+    assert answer["attempts"][0]["number"] == 1
 
 
 def test_an_unknown_job_ends_with_one_and_clear_words(gpu_policy):

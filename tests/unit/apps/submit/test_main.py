@@ -231,3 +231,39 @@ def test_json_output_is_one_object_a_job_and_nothing_else(run, tmp_path):
     code, out, _ = run("--json", "--jobs", str(jobs))
     assert code == 0
     assert [json.loads(line)["gpus"] for line in out.splitlines()] == [1, 2]
+
+
+@pytest.fixture
+def approvals(tmp_path, run):
+    (tmp_path / "policy.yaml").write_text(
+        "enforcement: enforce\napprovals: {thresholds: [{gpus: 2}], approvers: {users: [ann]}}\n"
+    )
+
+
+@pytest.mark.usefixtures("approvals")
+def test_a_job_above_a_threshold_is_submitted_held_and_its_user_is_told(run, slurm):
+    code, out, err = run("--gpus", "4", "--", "true")
+    assert code == 0
+    assert "held until it is approved" in out
+    assert "held for approval: V-901" in err
+    assert "ann" in err
+    assert "hold" in options(slurm)
+
+
+@pytest.mark.usefixtures("approvals")
+def test_json_and_explain_show_that_a_job_is_held(run):
+    _, out, _ = run("--json", "--gpus", "4", "--", "true")
+    answer = json.loads(out)
+    assert (answer["decision"], answer["estimated_start"]) == ("hold", None)
+    assert answer["reasons"][0]["rule"] == "V-901"
+    _, out, _ = run("--explain", "--gpus", "4", "--", "true")
+    assert "decision: held for approval" in out
+    assert "not before it is approved" in out
+
+
+@pytest.mark.usefixtures("approvals")
+def test_more_retries_than_the_site_allows_are_refused(run, slurm):
+    code, _, err = run("--retries", "9", "--gpus", "1", "--", "true")
+    assert code == 3
+    assert "T-802" in err
+    assert not slurm.submissions

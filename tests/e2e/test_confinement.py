@@ -1,0 +1,106 @@
+"""gpu-policyd works with as little as its systemd unit leaves it.
+
+The unit's confinement is made by hand: a file system that is read-only but for the two folders,
+no homes, an own /tmp, no capabilities, no new privileges, no memory that is made executable. Its
+filter of system calls is not: only systemd makes that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from slurm_gpu_policy import resources
+
+pytestmark = [pytest.mark.cluster, pytest.mark.root]
+
+CONFINE = """
+set -euo pipefail
+state=$1; shift
+mount --make-rprivate /
+mount --bind "$state" "$state"
+mount -t tmpfs tmpfs /tmp
+mount -t tmpfs tmpfs /var/tmp
+mount -t tmpfs -o ro tmpfs /home
+mount -t tmpfs -o ro tmpfs /root
+mount -o remount,bind,ro /
+cd /
+exec setpriv --reuid slurm --regid slurm --init-groups --no-new-privs \
+    --bounding-set=-all --inh-caps=-all -- env -i PATH=/usr/bin:/bin LANG=C.UTF-8 "$@"
+"""
+
+# prctl(2): PR_SET_MDWE is 65, PR_MDWE_REFUSE_EXEC_GAIN 1.
+REFUSE_EXECUTABLE_MEMORY = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(65, 1, 0, 0, 0) != 0 and ctypes.get_errno() != 22:  # EINVAL: a kernel before 6.3
+    sys.exit(os.strerror(ctypes.get_errno()))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+TRY_TO_WRITE = """
+import os, sys
+for folder in ("/etc", "/var/lib", "/usr", "/home", "/root", "/run"):
+    try:
+        open(os.path.join(folder, "gpu-policyd-was-here"), "w").close()
+    except OSError:
+        continue
+    sys.exit(f"{folder} can be written")
+"""
+
+
+@pytest.fixture
+def state():
+    """The controller's folder, outside of /tmp, which is another one inside."""
+    entry = pwd.getpwnam("slurm")
+    folder = Path(tempfile.mkdtemp(prefix="gpu-policyd-", dir="/var/lib"))
+    os.chown(folder, entry.pw_uid, entry.pw_gid)
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def confined(state, *argv):
+    return subprocess.run(
+        ["unshare", "--mount", "bash", "-c", CONFINE, "confine", state, *argv],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def python(programs):
+    """The Python of the programs, without writing and executing the same memory."""
+    return ["/usr/bin/python3", "-c", REFUSE_EXECUTABLE_MEMORY, f"{programs}/python"]
+
+
+def test_the_confinement_confines(cluster, programs, state):
+    done = confined(state, *python(programs), "-c", TRY_TO_WRITE)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_tick_needs_no_more_than_the_unit_gives(cluster, programs, state):
+    unit = (Path(resources.folder("slurm_conf")) / "systemd/gpu-policyd.service").read_text()
+    for line in ("ProtectSystem=strict", "ProtectHome=yes", "MemoryDenyWriteExecute=yes"):
+        assert line in unit.splitlines()
+    policy = state / "policy.yaml"
+    policy.write_text(
+        f"controller:\n  database: sqlite:///{state}/policy.db\n"
+        f"  socket: {state}/gpu-policyd.sock\n  metrics: ''\n"
+    )
+    module = "slurm_gpu_policy.apps.controller"
+    done = confined(state, *python(programs), "-m", module, "--config", policy, "--once", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["errors"] == []
+    database = state / "policy.db"
+    assert stat.S_IMODE(database.stat().st_mode) == 0o600
+    assert database.owner() == "slurm"
