@@ -32,6 +32,7 @@ class PrivateCluster:
     """
 
     def __init__(self, name, *, kind="native", settings=()):
+        name += os.environ.get("PYTEST_XDIST_WORKER", "")  # each worker may have one of that name
         self.kind = kind
         self.name = f"t{name}"
         self.state = Path(f"/var/lib/slurm-gpu-policy/test-{name}-{kind}")
