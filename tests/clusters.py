@@ -16,6 +16,7 @@ import random
 import shutil
 import socket
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -112,16 +113,38 @@ class PrivateCluster:
             assert done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def ours(self, *args, **kwargs):
+    def ours(self, *args, user="root", **kwargs):
         """Run a module of ours (``slurm_gpu_policy.apps.policy``, then its arguments)."""
-        python = CHROOT_PYTHON
         if self.kind == "native":
-            python = ("env", f"PYTHONPATH={ROOT}", str(ROOT / ".venv/bin/python"))
-        return self.run(*python, "-m", *args, **kwargs)
+            python = ("env", f"PYTHONPATH={ROOT}", f"{ROOT}/.venv/bin/python")
+            if user != "root":
+                python = (f"{programs()}/python",)
+        else:
+            code = ROOT if user == "root" else self._code_for_everybody()
+            python = ("env", f"PYTHONPATH={code}", *CHROOT_PYTHON[2:])
+        return self.run(*python, "-m", *args, user=user, **kwargs)
+
+    def _code_for_everybody(self):
+        """Return a folder with our code where the checkout may be in root's home."""
+        folder = self.state / "code"
+        for name in ("slurm_gpu_policy", "templates", "slurm_conf"):
+            if not (folder / name).exists():
+                shutil.copytree(ROOT / name, folder / name)
+        return folder
 
     def sbatch(self, *args, user="u1", cwd="/tmp", **kwargs):
         """Submit by sbatch and return the job id."""
         return self.run("sbatch", "--parsable", *args, user=user, cwd=cwd, **kwargs).stdout.strip()
+
+
+@cache
+def programs():
+    """Return a folder with our programs, and a Python that has them, for every user to run."""
+    given = os.environ.get("SLURM_GPU_POLICY_PROGRAMS")
+    if given:
+        return given
+    done = subprocess.run([ROOT / "tools/site-venv"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def _free_ports():

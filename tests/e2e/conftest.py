@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.clusters import PrivateCluster, require_cluster
+from tests.clusters import PrivateCluster, programs, require_cluster
 from tests.e2e.daemons import WAITING, Site, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -87,19 +87,13 @@ def cluster():
         pytest.skip(why)
 
 
-@pytest.fixture(scope="session")
-def programs() -> str:
-    done = subprocess.run([ROOT / "tools/site-venv"], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
 @pytest.fixture
-def users(cluster, programs):
+def users(cluster):
     """u1 to u4; what a test leaves in the queue is cancelled after it."""
     names = ("u1", "u2", "u3", "u4")
     before = queued()
     started: list[subprocess.Popen] = []
-    yield {name: User(name, Path(pwd.getpwnam(name).pw_dir), programs, started) for name in names}
+    yield {name: User(name, Path(pwd.getpwnam(name).pw_dir), programs(), started) for name in names}
     for process in started:
         process.kill()
         for pipe in (process.stdin, process.stdout, process.stderr):

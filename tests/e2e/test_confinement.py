@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from slurm_gpu_policy import resources
+from tests.clusters import programs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.root]
 
@@ -78,17 +79,17 @@ def confined(state, *argv):
     )
 
 
-def python(programs):
+def python():
     """The Python of the programs, without writing and executing the same memory."""
-    return ["/usr/bin/python3", "-c", REFUSE_EXECUTABLE_MEMORY, f"{programs}/python"]
+    return ["/usr/bin/python3", "-c", REFUSE_EXECUTABLE_MEMORY, f"{programs()}/python"]
 
 
-def test_the_confinement_confines(cluster, programs, state):
-    done = confined(state, *python(programs), "-c", TRY_TO_WRITE)
+def test_the_confinement_confines(cluster, state):
+    done = confined(state, *python(), "-c", TRY_TO_WRITE)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_tick_needs_no_more_than_the_unit_gives(cluster, programs, state):
+def test_a_tick_needs_no_more_than_the_unit_gives(cluster, state):
     unit = (Path(resources.folder("slurm_conf")) / "systemd/gpu-policyd.service").read_text()
     for line in ("ProtectSystem=strict", "ProtectHome=yes", "MemoryDenyWriteExecute=yes"):
         assert line in unit.splitlines()
@@ -98,7 +99,7 @@ def test_a_tick_needs_no_more_than_the_unit_gives(cluster, programs, state):
         f"  socket: {state}/gpu-policyd.sock\n  metrics: ''\n"
     )
     module = "slurm_gpu_policy.apps.controller"
-    done = confined(state, *python(programs), "-m", module, "--config", policy, "--once", "--json")
+    done = confined(state, *python(), "-m", module, "--config", policy, "--once", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["errors"] == []
     database = state / "policy.db"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clusters import programs
 from tests.e2e.daemons import Site, after_ticks, eventually, in_order, sites
 
 pytestmark = [pytest.mark.cluster, pytest.mark.root]
@@ -82,7 +83,7 @@ def test_slurms_own_user_may_run_it(cluster, waiting):
         shutil.chown(site.file, "slurm", "slurm")
         person = pwd.getpwnam("slurm")
         done = subprocess.run(
-            site.argv("--once", "--json"),
+            [f"{programs()}/python", *site.argv("--once", "--json")[1:]],
             env=site.environment(HOME="/nonexistent"),
             user=person.pw_uid,
             group=person.pw_gid,
