@@ -26,6 +26,7 @@ local REFUSED = 2050                    -- ESLURM_ACCOUNTING_POLICY, "Job violat
 local NO_VAL, INFINITE = 4294967294, 4294967295
 local UNSET = { [NO_VAL] = true, [INFINITE] = true, [65534] = true, [65535] = true }
 local FORMS = { "tres_per_job", "tres_per_node", "tres_per_task", "tres_per_socket" }
+local MANY = 2 ^ 40                     -- GPUs: more than any limit, and still good for "%d"
 local UNITS = { [""] = 1, k = 2 ^ 10, m = 2 ^ 20, g = 2 ^ 30, t = 2 ^ 40, p = 2 ^ 50 }
 
 local function number(value)            -- nil where Slurm says "not set"
@@ -65,8 +66,14 @@ local names = {}                        -- of users, by uid: slurmctld may ask a
 local function refresh()
    if os.time() == looked then return end
    looked = os.time()
-   local file = io.open(TABLE, "r")
-   if not file then
+   local file, problem, code = io.open(TABLE, "r")
+   if not file and code ~= 2 then       -- ENOENT; anything else is an error, such as EACCES
+      if problem ~= seen then
+         seen = problem
+         slurm.log_error("gpu-policy: %s cannot be read and stays in force as it was: %s", TABLE, problem)
+      end
+      return
+   elseif not file then
       seen, limits = nil, nil           -- none written, or taken away: nothing is limited
       return
    end
@@ -92,9 +99,12 @@ end
 
 -- --- what is asked for ------------------------------------------------------------
 
-local function count_of(text)           -- "4", "2k"; nil for a type's name
-   local digits, unit = text:match("^(%d+)([kKmMgGtTpP]?)$")
-   return digits and tonumber(digits) * UNITS[unit:lower()]
+-- "4", "2k", and " +4", because Slurm's strtoull takes it; "-4" is nearly 2^64 to it. nil
+-- for a type's name.
+local function count_of(text)
+   local sign, digits, unit = text:match("^%s*([+-]?)(%d+)([kKmMgGtTpP]?)$")
+   if sign == "-" then return MANY end
+   return digits and math.min(tonumber(digits) * UNITS[unit:lower()], MANY)
 end
 
 -- One item of a request text as type (nil: none named) and count; nothing where it is not
@@ -107,7 +117,7 @@ local function gpus_in(item)
    if not tail then return nil, nil end
    if count_of(tail) then return nil, count_of(tail) end
    local kind, count = tail:match("^([^:=]+)[:=](.+)$")
-   return kind or tail, count and count_of(count) or 1
+   return kind or tail, not count and 1 or count_of(count) or MANY
 end
 
 -- GPUs of one request text: in all, and by type ("" for none). Slurm takes the largest of
@@ -130,15 +140,40 @@ local function place_of(job)
       place.known = place.known or limits.partitions[name] ~= nil
       place.type = place.type or known.type
       place.most = math.max(place.most, known.most_gpus or 0)
-      place.least = math.min(place.least or math.huge, known.least_gpus or 0)
+      place.least = math.max(place.least or 0, known.least_gpus or 0)
       place.cpus = known.cpus and math.max(place.cpus or 0, known.cpus)
       if live then
          place.exclusive = place.exclusive or live.max_share == 0    -- OverSubscribe=EXCLUSIVE
+         place.nodes = math.max(place.nodes or 0, number(live.total_nodes) or math.huge)
          place.longest = place.longest or number(live.max_time)
          place.minutes = place.minutes or number(live.default_time) or place.longest
       end
    end
    return place
+end
+
+-- Tasks of an array ("0-9:2,12%3"), and how many of them may run at once.
+local function array_of(text)
+   local ranges, at_once = (text or "0"):match("^([^%%]*)%%?(%d*)")
+   local tasks = 0
+   for range in ranges:gmatch("[^,]+") do
+      local first, last, step = range:match("^%s*(%d+)%-?(%d*):?(%d*)")
+      first = tonumber(first) or 0
+      tasks = tasks + math.floor(((tonumber(last) or first) - first) / math.max(tonumber(step) or 1, 1)) + 1
+   end
+   return tasks, math.min(tasks, tonumber(at_once) or tasks)
+end
+
+-- Nodes that a list names: "gpu[01-04,07],cpu1".
+local function nodes_in(text)
+   local sum = 0
+   text = (text or ""):gsub("%b[]", function(list) return "*" .. array_of(list:sub(2, -2)) end)
+   for name in text:gmatch("[^,]+") do
+      local nodes = 1
+      for many in name:gmatch("%*(%d+)") do nodes = nodes * many end
+      sum = sum + nodes
+   end
+   return sum
 end
 
 -- The GPUs the job may hold at once (of an array: one task), and by type. With a range of
@@ -149,7 +184,11 @@ local function asked_for(job, place)
    local nodes = number(get("min_nodes")) or 1
    if tasks and per_node then nodes = math.max(nodes, math.ceil(tasks / per_node)) end
    if place.cpus then nodes = math.max(nodes, math.ceil((number(get("min_cpus")) or 1) / place.cpus)) end
-   nodes = math.max(nodes, number(get("max_nodes")) or 0)
+   local most_nodes = number(get("max_nodes"))
+   if tasks and not most_nodes and math.floor((get("bitflags") or 0) / 256) % 2 == 1 then
+      most_nodes = math.min(tasks, place.nodes or tasks)        -- --spread-job: SPREAD_JOB of slurm.h
+   end
+   nodes = math.max(nodes, most_nodes or 0, nodes_in(get("req_nodes")))
    local times = { tres_per_job = 1, tres_per_node = nodes,
       tres_per_task = tasks or (per_node and per_node * nodes) or nodes,
       tres_per_socket = (number(get("sockets_per_node")) or 1) * nodes }
@@ -173,19 +212,7 @@ local function asked_for(job, place)
          most = whole
       end
    end
-   return most, kinds
-end
-
--- Tasks of an array ("0-9:2,12%3"), and how many of them may run at once.
-local function array_of(text)
-   local ranges, at_once = (text or "0"):match("^([^%%]*)%%?(%d*)")
-   local tasks = 0
-   for range in ranges:gmatch("[^,]+") do
-      local first, last, step = range:match("^%s*(%d+)%-?(%d*):?(%d*)")
-      first = tonumber(first) or 0
-      tasks = tasks + math.floor(((tonumber(last) or first) - first) / math.max(tonumber(step) or 1, 1)) + 1
-   end
-   return tasks, math.min(tasks, tonumber(at_once) or tasks)
+   return math.min(most, MANY), kinds
 end
 
 -- A fact of the last mark `WRITER(key=value;...)` in a comment (model/tag.py).
@@ -358,7 +385,11 @@ local function judge(job, asks_gpus)
    job.workload = marked(comment, "gpu%-submit", "workload")
       or (" " .. comment):match("[^%w_]workload=([%w_.:-]+)") or limits.default_workload or ""
    if not job.gpus then job.gpus, job.kinds = asked_for(job, place) end
-   job.tasks, job.at_once = array_of(job.get("array_inx"))
+   job.tasks, job.at_once = array_of(job.new and job.get("array_inx") or nil)
+   if job.throttle then                 -- a change of ArrayTaskThrottle; 0 takes it away
+      local tasks = number(job.get("array_task_cnt")) or 1
+      job.at_once = job.throttle > 0 and math.min(job.throttle, tasks) or tasks
+   end
    job.no_time = job.new and job.get("time_limit") == NO_VAL
    job.minutes = minutes_of(job.get("time_limit"), place.minutes)
    if job.new and next(limits.workloads) and job.workload ~= "" and not limits.workloads[job.workload] then
@@ -367,7 +398,7 @@ local function judge(job, asks_gpus)
    judge_account(job)
    if asks_gpus then judge_types(job, place) end
    judge_size(job, place)
-   judge_approval(job)
+   if not job.refused then judge_approval(job) end
 end
 
 -- Slurm's answer for `work`, which says with job.refused what it thinks.
@@ -398,11 +429,12 @@ function slurm_job_submit(job_desc, part_list, submit_uid)
 end
 
 local SIZES = { "tres_per_job", "tres_per_node", "tres_per_task", "tres_per_socket", "min_nodes",
-   "max_nodes", "num_tasks", "ntasks_per_node", "sockets_per_node", "min_cpus" }
+   "max_nodes", "num_tasks", "ntasks_per_node", "sockets_per_node", "min_cpus", "req_nodes" }
 
 -- What its owner changes in a job is judged by what it then asks for, read from the change
--- where that says something and from the job where not. Operators may do as they like,
--- but for approvals: these are given with `gpu-policy approve`.
+-- where that says something and from the job where not. Slurm lets a coordinator change the
+-- size of others' jobs, and who is one and who an operator is not known here: of others'
+-- changes, size is judged. Approvals are given with `gpu-policy approve`.
 function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
    local function said(field)
       local value = job_desc[field]
@@ -427,11 +459,12 @@ function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
          refuse(job, "V-902", "the job waits for an approval (%s)", approval)
       end
       job.uid = job_rec.user_id
-      if modify_uid ~= job.uid then return end
       local sizes, forms = false, false
       for _, field in ipairs(SIZES) do sizes = sizes or said(field) ~= nil end
       for _, form in ipairs(FORMS) do forms = forms or said(form) ~= nil end
-      if not (sizes or said("time_limit") or said("account") or said("qos")) then return end
+      job.throttle = tonumber(said("array_inx"))
+      local owners = modify_uid == job.uid and (said("time_limit") or said("account") or said("qos"))
+      if not (sizes or job.throttle or owners) then return end
       local had, kinds = recorded(job_rec.tres_fmt_req_str or "")
       if not sizes then job.gpus, job.kinds = had, kinds end
       job.had_gpus, job.had_minutes = had, minutes_of(job_rec.time_limit)

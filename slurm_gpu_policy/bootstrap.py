@@ -24,10 +24,33 @@ _DOCTORS_PATIENCE_SECONDS = 10
 
 
 def load_policy(path: str | None = None) -> Policy:
-    """Return the policy in force (see :func:`slurm_gpu_policy.config.loader.load_policy`)."""
+    """Return the policy in force (see :func:`slurm_gpu_policy.config.loader.load_policy`).
+
+    Raises:
+        PolicyFileError: the file cannot be read or is wrong, or names a rule that does not exist.
+    """
     from slurm_gpu_policy.config import loader  # noqa: PLC0415 - each program pays for what it uses
 
-    return loader.load_policy(path)
+    policy = loader.load_policy(path)
+    need_known_rules(policy, loader.find_policy_file(path) or "")
+    return policy
+
+
+def need_known_rules(policy: Policy, file: str) -> None:
+    """Refuse a mistyped rule, which would leave the one that was meant at another level.
+
+    Raises:
+        PolicyFileError: the policy names a rule that does not exist.
+    """
+    if not policy.rules:
+        return
+    from slurm_gpu_policy.errors import PolicyFileError  # noqa: PLC0415
+    from slurm_gpu_policy.policy.rules import KNOWN  # noqa: PLC0415
+
+    unknown = sorted(set(policy.rules) - KNOWN)
+    if unknown:
+        words = "found no such rule, wanted the id of one (docs/policy.md)"
+        raise PolicyFileError(file, [f"{file}: rules.{rule}: {words}" for rule in unknown])
 
 
 def default_policy() -> Policy:

@@ -52,14 +52,16 @@ slurm.log_user = function(...) said[#said + 1] = string.format(...) end
 slurm.log_info = function(...) logged[#logged + 1] = string.format(...) end
 slurm.log_error = slurm.log_info
 dofile(arg[1])
+local open = io.open
 for _, case in ipairs(dofile(arg[2])) do
    said, logged = {}, {}
    now = now + (case.later or 0)
    if case.table then
-      local file = assert(io.open(os.getenv("GPU_POLICY_LIMITS"), "w"))
+      local file = assert(open(os.getenv("GPU_POLICY_LIMITS"), "w"))
       file:write(case.table)
       file:close()
    elseif case.gone then os.remove(os.getenv("GPU_POLICY_LIMITS")) end
+   io.open = case.unreadable and function() return nil, "Permission denied", 13 end or open
    local written = {}
    local job = setmetatable({}, { __index = case.job,
       __newindex = function(_, field, value) written[field] = value; case.job[field] = value end })
@@ -83,9 +85,10 @@ class Answer:
         self.written = raw["written"]
 
 
-def submission(uid=6001, *, later=0, table=None, gone=False, **fields):
+def submission(uid=6001, *, later=0, table=None, gone=False, unreadable=False, **fields):
     """A case: one submission; ``later`` seconds after the last, perhaps with a new table."""
     case = {"job": UNSET | fields, "partitions": PARTITIONS, "uid": uid, "later": later}
+    case["unreadable"] = unreadable
     return case | ({} if table is None else {"table": table}) | ({"gone": True} if gone else {})
 
 

@@ -11,16 +11,16 @@ from slurm_gpu_policy.config.fields import Count, Duration, Strict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ManagedName = Annotated[
-    str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$")
-]
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$"
+WORDS_PATTERN = r"^[^\x00-\x1f\x7f\"'`\\\s][^\x00-\x1f\x7f\"'`\\]*$"
+ManagedName = Annotated[str, Field(min_length=1, max_length=255, pattern=NAME_PATTERN)]
 """A name that sacctmgr takes as it stands: it unfolds brackets and rewrites quotes."""
 Words = Annotated[
     str,
     Field(
         min_length=1,
         max_length=255,
-        pattern=r"^[^\x00-\x1f\x7f\"'`\\\s][^\x00-\x1f\x7f\"'`\\]*$",
+        pattern=WORDS_PATTERN,
         json_schema_extra={"unit": "words"},
     ),
 ]

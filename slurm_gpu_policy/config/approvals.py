@@ -25,7 +25,9 @@ class Threshold(Strict):
         default=(), description="Only for jobs of these accounts; for all if empty."
     )
     workloads: tuple[Name, ...] = Field(
-        default=(), description="Only for jobs of these workload classes; for all if empty."
+        default=(),
+        description="Only for jobs of these workload classes; for all if empty. Users choose the "
+        "class themselves (`gpu-submit --workload`), so who wants no approval names another.",
     )
     needed: Positive | None = Field(
         default=None, description="Approvals that it takes; the site's `needed` if left out."

@@ -10,8 +10,8 @@ from slurm_gpu_policy.config.fields import Duration, Name, Positive, Strict
 class Controller(Strict):
     """`gpu-policyd`: how often it looks, where it keeps its records, how it is reached.
 
-    A change of `database`, `socket`, `metrics` or `actor` takes effect at the next start; all
-    else with a reload (SIGHUP).
+    A change of `database`, `socket`, `metrics`, `actor` or `lease` takes effect at the next
+    start, as that of `slurm` does; all else with a reload (SIGHUP).
     """
 
     tick: Duration = Field(

@@ -215,8 +215,8 @@ class Policy(Strict):
     )
     on_failure: Literal["open", "closed"] = Field(
         default="open",
-        description="Whether jobs pass when a part of this layer that they need is down. For the "
-        "controller, which is to come: nothing asks for it yet.",
+        description="Whether a raw job passes that job_submit.lua fails over (an error in the "
+        "script itself): `open` lets it pass, `closed` refuses it.",
     )
     clusters: dict[Name, Cluster] = Field(
         default_factory=dict,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
+from slurm_gpu_policy.config.accounts import NAME_PATTERN, WORDS_PATTERN
 from slurm_gpu_policy.config.builtin import WORKLOADS
 from slurm_gpu_policy.config.schema import Policy
 from slurm_gpu_policy.errors import PolicyFileError
@@ -26,6 +27,11 @@ _PLAIN_WORDS = {
     "string_type": "a text",
 }
 """For pydantic's kinds of error whose own words speak of Python."""
+
+_PATTERN_WORDS = {
+    NAME_PATTERN: "letters, digits and _ . @ + -, with a letter, digit or _ first",
+    WORDS_PATTERN: "one line without quotes and backslashes, and no blank first",
+}
 
 Path = tuple[str | int, ...]
 
@@ -182,6 +188,7 @@ def _say_error(document: _Document, details: ErrorDetails) -> None:
         message = message.removeprefix("Value error, ")
         message = message.partition(": ")[2] or message
     message = _PLAIN_WORDS.get(kind, message).removeprefix("Input should be ")
+    message = _PATTERN_WORDS.get(details.get("ctx", {}).get("pattern", ""), message)
     document.say(line, where, _shown(details["input"]), message[:1].lower() + message[1:])
 
 

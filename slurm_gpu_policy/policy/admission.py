@@ -151,6 +151,7 @@ def _size(need: Need, found: Route, snapshot: Snapshot) -> Size:
         found.cost_micros,
         line_of(need.account, snapshot.associations),
         need.request.workload,
+        found.kind.price_micros if found.kind else None,
     )
 
 

@@ -1,20 +1,23 @@
 """What approvers' votes make of the jobs that wait for an approval (rules V-902 to V-907).
 
 The mark has ``approval`` (pending, approved, denied, expired), ``size`` (GPUs, seconds and array
-tasks that are asked for, or were approved; ``0`` seconds is no limit) and ``asked`` (Unix seconds
-since when votes count, where the job grew after it was first held). All else is in the votes, so
+tasks that are asked for, or were approved; ``0`` seconds is no limit), ``account`` and ``type`` (of
+GPU) that it was approved for, and ``asked`` (Unix seconds since when votes count, where the job
+was changed after it was first held). All else is in the votes, so
 each tick comes to the same verdict anew. A release is done before it is marked: a controller that
 dies in between leaves a job whose votes still say the same, never one that is approved and held.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 from slurm_gpu_policy.model.action import Action
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.tag import CONTROLLER, read_tag
 from slurm_gpu_policy.policy import rules
+from slurm_gpu_policy.policy.pending import controller_mark, points
 from slurm_gpu_policy.policy.thresholds import (
     Size,
     Sizes,
@@ -55,8 +58,7 @@ def vote_key(job: Job) -> JobId:
 
 def asked_at(job: Job) -> int:
     """Rule V-906: votes from after this moment count (Unix seconds); 0 for all."""
-    asked = read_tag(job.admin_comment, CONTROLLER).get("asked", "")
-    return int(asked) if asked.isascii() and asked.isdigit() else 0
+    return points(controller_mark(job), "asked") or 0
 
 
 class Judge:
@@ -70,12 +72,15 @@ class Judge:
         self.now = snapshot.time
         self.policy = policy
         self.people = people
-        self.size = Sizes(snapshot, policy).of
+        self._sizes = Sizes(snapshot, policy)
+        self.size = self._sizes.of
 
     def may_vote(self, user: str, job: Job) -> bool:
-        """Rule V-903: whether *user* may approve and deny a job."""
-        accounts = self.size(job).accounts
-        return user != job.user and is_approver(user, accounts, self.policy, self.people)
+        """Rule V-903: whether *user* may approve and deny a job, on each account that it is on."""
+        lines = map(self._sizes.line, self._sizes.payers(job))
+        return user != job.user and all(
+            is_approver(user, line, self.policy, self.people) for line in lines
+        )
 
     def counting(self, job: Job, votes: Iterable[Vote]) -> tuple[Vote, ...]:
         """Rule V-903: the votes on a job that count, the latest of each approver.
@@ -116,14 +121,34 @@ class Judge:
         if not exceeded(size, self.policy):
             return _let_go(job, size, state, self.now) if state else None
         if "size" in mark and not is_within(size, mark["size"]):
-            return _ask_anew(job, size, self.now, mark["size"]) if job.state.is_pending else None
+            change = f"made larger and asks for {size.words} now"
+            return _ask_anew(job, size, self.now, mark["size"], change)
         if state == "approved":
-            return None
+            moved = self._moved(job, mark)
+            return _ask_anew(job, size, self.now, state, moved) if moved else None
         valid = self.counting(job, votes)
         verdict = self.standing(job, valid)
         if verdict == "approved":
-            return _approve(job, size, valid)
+            place = {"account": self._account(job), "type": _markable(job.gpu_type)}
+            return _approve(job, size, valid, place)
         return _keep(job, size, verdict, valid, self.policy) if job.state.is_pending else None
+
+    def _account(self, job: Job) -> str:
+        return _markable("_".join(self._sizes.payers(job)))
+
+    def _moved(self, job: Job, mark: Mapping[str, str]) -> str:
+        """Rule V-906: whose expense it is now, if not whose it was when it was approved."""
+        if mark.get("account", now := self._account(job)) != now:
+            return f"moved from account {mark['account']} to {now}"
+        then = mark.get("type", "")
+        if not then or then == _markable(job.gpu_type):
+            return ""
+        is_dearer = (self._sizes.price(job.gpu_type) or 0) > (self._sizes.price(then) or 0)
+        return f"changed from {then} to dearer GPUs" if is_dearer else ""
+
+
+def _markable(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.:-]", "_", text)
 
 
 def verdicts(
@@ -155,7 +180,7 @@ def is_within(size: Size, text: str) -> bool:
     return size.gpus <= gpus and fits_time and size.tasks <= tasks
 
 
-def _approve(job: Job, size: Size, valid: Sequence[Vote]) -> Action:
+def _approve(job: Job, size: Size, valid: Sequence[Vote], place: Mapping[str, str]) -> Action:
     """Rule V-903: let a job go that enough approvers agreed to; once it is let go, mark it so."""
     names = ", ".join(sorted(vote.approver for vote in valid))
     is_held = job.state.is_pending and job.priority == 0
@@ -165,7 +190,11 @@ def _approve(job: Job, size: Size, valid: Sequence[Vote]) -> Action:
         rules.APPROVAL_GIVEN,
         f"{size.words}: approved by {names}",
         after="released" if is_held else "approved",
-        mark={"approval": "pending" if is_held else "approved", "size": size.text},
+        mark={
+            "approval": "pending" if is_held else "approved",
+            "size": size.text,
+            **({} if is_held else place),
+        },
     )
 
 
@@ -219,13 +248,15 @@ def _let_go(job: Job, size: Size, state: str, now: int) -> Action:
     )
 
 
-def _ask_anew(job: Job, size: Size, now: int, was: str) -> Action:
+def _ask_anew(job: Job, size: Size, now: int, was: str, change: str) -> Action | None:
     """Rule V-906: who makes a job larger asks anew; votes on the smaller one are void."""
+    if not job.state.is_pending:
+        return None
     return _action(
         "modify" if is_held_by_operator(job) else "hold",
         job,
         rules.APPROVAL_CHANGED,
-        f"it was made larger and asks for {size.words} now: that needs an approval of its own",
+        f"it was {change}: that needs an approval of its own",
         after=f"held, pending, {size.text}",
         mark={"approval": "pending", "size": size.text, "asked": str(now)},
         before=f", {was}",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.record import record
-from slurm_gpu_policy.model.tag import CONTROLLER, read_tag
 from slurm_gpu_policy.policy.ending import ending_words
+from slurm_gpu_policy.policy.pending import controller_mark, points
 from slurm_gpu_policy.policy.retry import ENDS, allowed, used
 from slurm_gpu_policy.units import counted
 
@@ -69,9 +69,7 @@ def attempts(records: Sequence[AccountingRecord], job: Job | None, policy: Polic
     if job is None:
         return Attempts(runs, max(len(runs) - 1, 0), words=_past(runs))
     most, made = allowed(job, policy), used(job, policy)
-    until = read_tag(job.admin_comment, CONTROLLER).get("until", "")
-    waits = job.state.is_pending and until.isascii() and until.isdigit()
-    next_time = int(until) if waits else None
+    next_time = points(controller_mark(job), "until") if job.state.is_pending else None
     return Attempts(runs, made, most, next_time, _words(job, made, most, policy, runs))
 
 

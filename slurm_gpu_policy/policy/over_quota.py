@@ -53,7 +53,7 @@ from slurm_gpu_policy.policy.pending import (
 from slurm_gpu_policy.units import counted, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from slurm_gpu_policy.config.over_quota import OverQuota
     from slurm_gpu_policy.config.schema import Policy
@@ -83,9 +83,9 @@ class _Unit:
     """What moves together: a job, a heterogeneous one, all that waits of an array."""
 
     movers: tuple[Job, ...]
-    """The records to change; of a heterogeneous job the first, whose change is that of all."""
-    gpus: int
-    """Of one task, with all its parts."""
+    """The records to change; of a heterogeneous job one change is that of all."""
+    loads: tuple[tuple[str, int], ...]
+    """Accounts, and the GPUs of one task on each: several only for a heterogeneous job's parts."""
     at_once: int
     """Tasks that may yet run at the same time, besides those that have a claim already."""
     next: int
@@ -97,14 +97,23 @@ class _Unit:
         return self.movers[0]
 
     @property
-    def account(self) -> str:
+    def accounts(self) -> tuple[str, ...]:
         """Whose guarantee it is."""
-        return self.job.account
+        return tuple(account for account, _ in self.loads)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one task, with all its parts."""
+        return sum(gpus for _, gpus in self.loads)
 
     @property
     def qos(self) -> str:
         """The QOS of all; ``""`` where they differ."""
         return self.job.qos if len({job.qos for job in self.movers}) == 1 else ""
+
+    def to_change(self, movers: Sequence[Job]) -> Sequence[Job]:
+        """Return which of *movers* Slurm has to be told of."""
+        return movers if self.job.het_job_id is None else movers[:1]
 
     @property
     def is_array(self) -> bool:
@@ -135,28 +144,30 @@ class _Round:
                 if job.qos != self._beyond:
                     self._claims.take(job.account, job.gpus)
         self._units = [
-            unit
-            for unit in _units(snapshot.jobs, self._beyond)
-            if unit.gpus and all(map(self._is_ours, unit.movers))
+            unit for unit in _units(self._ours(snapshot.jobs), self._beyond) if unit.gpus
         ]
 
     def moves(self) -> Iterator[Action]:
         """Yield the moves; each step counts what the one before has kept."""
-        under = [unit for unit in self._units if self._claims.way(unit.account)]
+        under = [unit for unit in self._units if self._is_under(unit)]
         ready = [unit for unit in under if is_eligible(unit.job, self._now)]
         yield from self._keep(unit for unit in ready if unit.qos == self._within)
         yield from self._promote(unit for unit in ready if unit.qos != self._within)
         later = [unit for unit in under if not is_eligible(unit.job, self._now)]
         yield from self._keep(unit for unit in later if unit.qos != self._beyond)
         for unit in self._units:
-            if not self._claims.way(unit.account):
-                for job in unit.movers:
+            if not self._is_under(unit):
+                for job in unit.to_change(unit.movers):
                     yield from self._bring_home(job)
+
+    def _is_under(self, unit: _Unit) -> bool:
+        """Whether any account that the unit is on, or one above it, has a guarantee."""
+        return any(map(self._claims.way, unit.accounts))
 
     def _keep(self, units: Iterable[_Unit]) -> Iterator[Action]:
         """Rule Q-702: jobs that have a claim keep it if it fits."""
         for unit in units:
-            if not self._claims.room_for(unit.account, unit.gpus * unit.at_once):
+            if not _room_for(unit, unit.at_once, self._claims):
                 beyond = self._move(unit, self._beyond, self._no_room(unit))
                 if beyond:
                     yield from beyond
@@ -166,8 +177,8 @@ class _Round:
     def _promote(self, units: Iterable[_Unit]) -> Iterator[Action]:
         """Rule Q-701: jobs that fit entirely get a claim; new ones that do not are over quota."""
         for unit in units:
-            fits = self._claims.room_for(unit.account, unit.gpus * unit.at_once)
-            room = self._held.room_for(unit.account, unit.gpus * unit.next)
+            fits = _room_for(unit, unit.at_once, self._claims)
+            room = _room_for(unit, unit.next, self._held)
             if fits and room and unit.next:
                 within = self._move(unit, self._within, self._room(unit, fits))
                 if within:
@@ -177,8 +188,9 @@ class _Round:
                 yield from self._move(unit, self._beyond, self._no_room(unit))
 
     def _take(self, unit: _Unit) -> None:
-        self._claims.take(unit.account, unit.gpus * unit.at_once)
-        self._held.take(unit.account, unit.gpus * unit.next)
+        for account, gpus in unit.loads:
+            self._claims.take(account, gpus * unit.at_once)
+            self._held.take(account, gpus * unit.next)
 
     def _bring_home(self, job: Job) -> Iterator[Action]:
         """Rule Q-703: a job under no guarantee any more goes back to the QOS it came with."""
@@ -211,7 +223,7 @@ class _Round:
                 changes=(("qos", qos),),
                 mark=(self._mark(job),),
             )
-            for job in movers
+            for job in unit.to_change(movers)
         )
 
     def _mark(self, job: Job) -> tuple[str, str]:
@@ -233,6 +245,16 @@ class _Round:
             qos not in item.deny_qos and (not item.allow_qos or qos in item.allow_qos)
             for item in found
         )
+
+    def _ours(self, jobs: Sequence[Job]) -> Iterator[Job]:
+        """Yield what runs, and what waits in a QOS that is not its user's own wish.
+
+        A heterogeneous job is ours with any of its parts, and an array's tasks each for itself.
+        """
+        groups = {job.het_job_id for job in jobs if job.het_job_id and self._is_ours(job)}
+        for job in jobs:
+            if job.state.is_active or job.het_job_id in groups or self._is_ours(job):
+                yield job
 
     def _is_ours(self, job: Job) -> bool:
         """Whether the job's QOS is not its user's own wish."""
@@ -256,14 +278,27 @@ class _Round:
         )
 
     def _no_room(self, unit: _Unit) -> str:
-        account, *_ = self._claims.way(unit.account)
+        after = f"yields after {format_duration(self._section.min_run_time)} at the earliest"
+        if len(unit.accounts) > 1:
+            return (
+                f"its parts are on the accounts {', '.join(unit.accounts)}, and no guarantee is "
+                f"for several: it may run on idle GPUs, and {after}"
+            )
+        account, *_ = self._claims.way(unit.accounts[0])
         remedy = "; with fewer tasks at once (--array=…%N) it may fit" if unit.is_array else ""
         return (
             f"its {counted(unit.gpus * unit.at_once, 'GPU')} do not fit into what is left of the "
             f"{self._claims.gpus[account]} that account {account} is guaranteed: it may run on "
-            f"idle GPUs, and yields after {format_duration(self._section.min_run_time)} at the "
-            f"earliest{remedy}"
+            f"idle GPUs, and {after}{remedy}"
         )
+
+
+def _room_for(unit: _Unit, tasks: int, load: Guarantees) -> str:
+    """Return the account whose guarantee so many tasks would fit into; ``""`` for none."""
+    if len(unit.loads) > 1:
+        return ""
+    ((account, gpus),) = unit.loads
+    return load.room_for(account, gpus * tasks)
 
 
 def _units(jobs: Iterable[Job], beyond: str) -> list[_Unit]:
@@ -271,24 +306,31 @@ def _units(jobs: Iterable[Job], beyond: str) -> list[_Unit]:
 
     Of an array as many tasks claim GPUs as its own limit lets run: the places of those that run
     over quota go to tasks that wait. All that waits of an array is in one QOS, for squeue shows
-    it as one record even where it is not.
+    it as one record even where it is not. Its owner can change tasks one by one: each counts with
+    the GPUs of the largest, and those on another account are apart.
     """
     running: dict[JobId, list[Job]] = {}
-    waiting: dict[JobId, list[Job]] = {}
+    waiting: dict[tuple[JobId, str], list[Job]] = {}
     for job in jobs:
         if job.state.is_active and job.array_job_id is not None:
             running.setdefault(job.array_job_id, []).append(job)
         if job.state.is_pending and not is_held(job):
             whole = job.het_job_id or job.array_job_id or job.job_id
-            waiting.setdefault(whole, []).append(job)
+            account = "" if job.het_job_id else job.account
+            waiting.setdefault((whole, account), []).append(job)
     units = []
-    for whole, found in waiting.items():
+    for (whole, account), found in waiting.items():
         records = sorted(found, key=lambda job: job.job_id)
         first = records[0]
         if first.het_job_id is not None:
-            gpus, count, movers = sum(job.gpus for job in records), 1, records[:1]
+            count, movers = 1, records
+            by_account: dict[str, int] = {}
+            for job in records:
+                by_account[job.account] = by_account.get(job.account, 0) + job.gpus
+            loads = {name: gpus for name, gpus in by_account.items() if gpus} or {first.account: 0}
         else:
-            gpus, count, movers = first.gpus, sum(map(task_count, records)), records
+            count, movers = sum(map(task_count, records)), records
+            loads = {account: max(job.gpus for job in records)}
         limits = [job.array_task.partition("%")[2] for job in records]
         most = max((int(limit) for limit in limits if limit.isdigit()), default=None)
         at_once = following = count
@@ -297,5 +339,5 @@ def _units(jobs: Iterable[Job], beyond: str) -> list[_Unit]:
             within = sum(job.qos != beyond for job in active)
             at_once = min(count, max(0, most - within))
             following = min(count, max(0, most - len(active)))
-        units.append(_Unit(tuple(movers), gpus, at_once, following))
+        units.append(_Unit(tuple(movers), tuple(loads.items()), at_once, following))
     return sorted(units, key=lambda unit: age_order(unit.job))

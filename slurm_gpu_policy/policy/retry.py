@@ -27,8 +27,8 @@ from slurm_gpu_policy.errors import RequestError
 from slurm_gpu_policy.model.action import Action
 from slurm_gpu_policy.model.hostlist import expand
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.model.tag import CONTROLLER, read_tag
 from slurm_gpu_policy.policy import rules
+from slurm_gpu_policy.policy.pending import controller_mark, own_mark, points
 from slurm_gpu_policy.units import counted, format_duration, parse_duration
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def allowed(job: Job, policy: Policy) -> int:
 
     The user could change the comment that says so, and gains nothing beyond the site's cap.
     """
-    asked = read_tag(job.comment).get("retries", "")
+    asked = own_mark(job).get("retries", "")
     wanted = int(asked) if _is_count(asked) else policy.retries.default
     return min(wanted, policy.retries.most)
 
@@ -79,7 +79,7 @@ def used(job: Job, policy: Policy) -> int:
     """
     if policy.retries.count_slurm_requeues:
         return job.restarts
-    return _number(read_tag(job.admin_comment, CONTROLLER), "attempt")
+    return points(controller_mark(job), "attempt") or 0
 
 
 def delay_seconds(attempt: int, policy: Policy) -> int:
@@ -191,8 +191,8 @@ def _count(job: Job, policy: Policy) -> Iterator[Action]:
 
     A job that is held because of a requeue may be one of ours that is not finished.
     """
-    mark = read_tag(job.admin_comment, CONTROLLER)
-    if _number(mark, "run") >= job.restarts or job.reason.replace("_", " ") == _BEGUN:
+    mark = controller_mark(job)
+    if (points(mark, "run") or 0) >= job.restarts or job.reason.replace("_", " ") == _BEGUN:
         return
     attempt = str(used(job, policy))
     yield Action(
@@ -230,11 +230,11 @@ def _place(job: Job, snapshot: Snapshot, policy: Policy) -> dict[str, str]:
 
     A job that was requeued before anybody looked has lost its place already.
     """
-    known = "first" in read_tag(job.admin_comment, CONTROLLER)
+    known = "first" in controller_mark(job)
     if not policy.retries.keep_place or known or job.restarts or job.submit_time is None:
         return {}
-    points = age_points(job.accrue_time, job.start_time, snapshot.config)
-    return {"first": str(job.submit_time), "kept": str(points)}
+    kept = age_points(job.accrue_time, job.start_time, snapshot.config)
+    return {"first": str(job.submit_time), "kept": str(kept)}
 
 
 def _is_part(job: Job) -> bool:
@@ -244,8 +244,3 @@ def _is_part(job: Job) -> bool:
 
 def _is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 9  # noqa: PLR2004 - 32 bits
-
-
-def _number(facts: Mapping[str, str], key: str) -> int:
-    text = facts.get(key, "")
-    return int(text) if _is_count(text) else 0

@@ -85,6 +85,11 @@ APPROVAL_CHANGED: Final = "V-906"
 APPROVAL_MOOT: Final = "V-907"
 PRIORITY_CLASS: Final = "V-908"
 
+KNOWN: Final = frozenset(
+    value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str)
+)
+"""All of them."""
+
 
 def level_of(rule: str, policy: Policy) -> Level:
     """Return how far a rule goes: its own level in the policy file, else the site's."""

@@ -80,7 +80,7 @@ def _used(one: Standing) -> str:
     name = f"user {member.user}" if member.user else f"account {member.account}"
     if member.shares is None:
         return f"{name} competes with its account's shares"
-    if not member.shares:
+    if not member.shares or not one.norm_shares:
         return f"{name} has no share"
     if not one.effective_usage:
         return f"{name} used nothing of its share"

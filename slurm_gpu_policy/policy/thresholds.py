@@ -10,7 +10,7 @@ from slurm_gpu_policy.model.decision import Reason
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.tag import workload_of
 from slurm_gpu_policy.policy import rules
-from slurm_gpu_policy.policy.pending import controller_mark, points
+from slurm_gpu_policy.policy.pending import controller_mark, points, task_count
 from slurm_gpu_policy.policy.pricing import HOUR_SECONDS, cost_micros
 from slurm_gpu_policy.units import counted, format_duration, format_money
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.snapshot import Snapshot
 
 _UNMARKABLE = r"[^A-Za-z0-9_.:-]"
-_RANGE = r"(\d+)(?:-(\d+)(?::(\d+))?)?"
 _NO_LIMIT = float("inf")
 
 
@@ -41,8 +40,10 @@ class Size:
     cost_micros: int | None = None
     """Estimate for all tasks; ``None`` where there is no price."""
     accounts: tuple[str, ...] = ()
-    """The job's account and those above it, the root last."""
+    """The job's account and those above it, the root last; of a group those of all its parts."""
     workload: str = "generic"
+    price_micros: int | None = None
+    """Of one GPU for an hour; ``None`` where there is no price."""
 
     @property
     def text(self) -> str:
@@ -85,7 +86,7 @@ def as_one(jobs: Iterable[Job]) -> tuple[Job, ...]:
             found.append(job)
         elif job.het_job_id == job.job_id:
             places[job.job_id] = len(found)
-            found.append(job)
+            found.append(replace(job, gpus=_most_gpus(job)))
         elif job.het_job_id in places:
             place = places[job.het_job_id]
             found[place] = _joined(found[place], job)
@@ -97,10 +98,17 @@ def _joined(whole: Job, part: Job) -> Job:
     kinds = {job.gpu_type for job in (whole, part) if job.gpus}
     return replace(
         whole,
-        gpus=whole.gpus + part.gpus,
+        gpus=whole.gpus + _most_gpus(part),
         gpu_type=kinds.pop() if len(kinds) == 1 else "",
         time_limit_seconds=None if None in limits else max(limit or 0 for limit in limits),
     )
+
+
+def _most_gpus(job: Job) -> int:
+    """Return a job's GPUs; where Slurm may give it more than it shows (``-N 1-4``),
+    job_submit.lua has written so.
+    """
+    return max(job.gpus, points(controller_mark(job), "most") or 0)
 
 
 class Sizes:
@@ -111,35 +119,38 @@ class Sizes:
         self._parents = _parents(snapshot.associations)
         self._lines: dict[str, tuple[str, ...]] = {}
         self._prices: dict[str, int | None] = {}
+        self._groups: dict[JobId, set[str]] = {}
+        for job in snapshot.jobs:
+            if job.het_job_id is not None:
+                self._groups.setdefault(job.het_job_id, set()).add(job.account)
+
+    def payers(self, job: Job) -> tuple[str, ...]:
+        """Return the accounts that a job is on: one, or those of a group's parts."""
+        others = self._groups.get(job.het_job_id, set()) if job.het_job_id is not None else set()
+        return (job.account, *sorted(others - {job.account}))
+
+    def line(self, account: str) -> tuple[str, ...]:
+        """Return an account and those above it, the root last."""
+        if account not in self._lines:
+            self._lines[account] = _line(account, self._parents)
+        return self._lines[account]
+
+    def price(self, gpu_type: str) -> int | None:
+        """Return the price of Slurm's GPU type for an hour; ``None`` where there is none."""
+        if gpu_type not in self._prices:
+            self._prices[gpu_type] = _price(gpu_type, self._policy)
+        return self._prices[gpu_type]
 
     def of(self, job: Job) -> Size:
         """Return what a job (of :func:`as_one`) asks for, its array's waiting tasks together."""
-        if job.account not in self._lines:
-            self._lines[job.account] = _line(job.account, self._parents)
-        if job.gpu_type not in self._prices:
-            self._prices[job.gpu_type] = _price(job.gpu_type, self._policy)
-        price, seconds = self._prices[job.gpu_type], job.time_limit_seconds
-        tasks = _tasks(job.array_task)
-        # Where Slurm may give it more than it shows (-N 1-4), job_submit.lua has written so.
-        gpus = max(job.gpus, points(controller_mark(job), "most") or 0)
+        price, seconds = self.price(job.gpu_type), job.time_limit_seconds
+        tasks, gpus = task_count(job), _most_gpus(job)
         cost = None
         if price is not None and seconds is not None:
             cost = cost_micros(price, gpus, seconds, tasks)
         workload = workload_of(job.comment) or self._policy.defaults.workload
-        return Size(gpus, seconds, tasks, cost, self._lines[job.account], workload)
-
-
-def _tasks(text: str) -> int:
-    """Return the number of tasks in ``0-9:2,12%3``; 1 for a single task, or none."""
-    if not text or text.isdigit():
-        return 1
-    spans = (re.fullmatch(_RANGE, part, re.ASCII) for part in text.partition("%")[0].split(","))
-    counts = (
-        len(range(int(span[1]), int(span[2] or span[1]) + 1, int(span[3] or 1) or 1))
-        for span in spans
-        if span
-    )
-    return max(sum(counts), 1)
+        lines = tuple(name for account in self.payers(job) for name in self.line(account))
+        return Size(gpus, seconds, tasks, cost, lines, workload, price)
 
 
 def _price(gpu_type: str, policy: Policy) -> int | None:
@@ -167,11 +178,14 @@ def _is_above(size: Size, threshold: Threshold) -> bool:
         return False
     seconds = _NO_LIMIT if size.seconds is None else size.seconds
     gpu_seconds = size.gpus * size.tasks * seconds if size.gpus else 0
+    cost: float = size.cost_micros or 0
+    if size.seconds is None and size.gpus and size.price_micros:
+        cost = _NO_LIMIT
     pairs = (
         (threshold.gpus, size.gpus),
         (threshold.time, seconds),
         (None if threshold.gpu_hours is None else threshold.gpu_hours * HOUR_SECONDS, gpu_seconds),
-        (threshold.cost, size.cost_micros or 0),
+        (threshold.cost, cost),
     )
     return all(limit is None or found > limit for limit, found in pairs)
 

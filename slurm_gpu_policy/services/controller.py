@@ -240,7 +240,7 @@ class Controller:
         return {
             "actor": self._actor,
             "leading": leads,
-            "leader": self._leading.leader if self._leading else "",
+            "leader": self._leader(),
             "tick_seconds": self.tick_seconds,
             "enforcement": self.policy.enforcement,
             "policy_problems": list(self._problems),
@@ -252,6 +252,13 @@ class Controller:
             "unfinished_entries": None if last is None else last.unfinished_entries,
         }
 
+    def _leader(self) -> str:
+        """Return who leads, as far as is known: a lease of our own that ran out is nobody's."""
+        if self._leading is None:
+            return ""
+        seen = self._leading.leader
+        return "" if seen == self._holder and not self._leading.is_leader() else seen
+
     def handle(self, caller: Caller, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a request of ``gpu-policy``; only the leader does.
 
@@ -260,8 +267,10 @@ class Controller:
             PolicyLayerError: as :meth:`Control.handle`.
         """
         if self._control is None or self._leading is None or not self._leading.is_leader():
-            other = self._leading.leader if self._leading else ""
+            other = self._leader()
             who = f"{other} leads" if other else "nobody leads at the moment"
+            if self._last is not None and self._last.messages:
+                who = f"{who}: {self._last.messages[0]}"
             msg = f"this gpu-policyd stands by: {who}"
             raise ControllerUnavailable(msg)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.errors import (
@@ -42,14 +43,11 @@ class Deeds:
         """
         base, _ = parse_job_id(job_id)
         snapshot = self._slurm.read(Part.ASSOCIATIONS, Part.CONFIG)
-        found = tuple(
-            job
-            for job in as_one(self._slurm.jobs([base]))
-            if int(base) in {job.job_id, job.array_job_id}
-        )
+        records = self._slurm.jobs([base])
+        found = tuple(job for job in as_one(records) if int(base) in {job.job_id, job.array_job_id})
         if not found:
             raise JobNotFound(base)
-        return snapshot, found
+        return replace(snapshot, jobs=tuple(records)), found
 
     def do(
         self, caller: Caller, job: Job, action: Action, policy: Policy, *, by_order: bool = False

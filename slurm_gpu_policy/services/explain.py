@@ -21,6 +21,7 @@ from slurm_gpu_policy.policy.attempts import Attempts, attempts
 from slurm_gpu_policy.policy.ending import ending_words
 from slurm_gpu_policy.policy.estimating import Estimate, estimated_start
 from slurm_gpu_policy.policy.obstacles import blocking, obstacles
+from slurm_gpu_policy.policy.pending import is_eligible
 from slurm_gpu_policy.policy.waiting import NO_WORDS, needs_limits, places, waiting_words
 from slurm_gpu_policy.services.ports import AccountPort, ReadPort
 from slurm_gpu_policy.services.prospects import Prospects, hidden, prospects
@@ -183,7 +184,7 @@ def _waiting(slurm: ExplainPort, job: Job, policy: Policy) -> Explanation:
     return Explanation(
         job,
         words=said,
-        places=found.places or places(job, snapshot.jobs),
+        places=found.places or _places(job, snapshot),
         estimated_start=estimate.start,
         start_source=source,
         start_words=estimate.why_none,
@@ -219,6 +220,11 @@ def _with_owner(slurm: ExplainPort, snapshot: Snapshot, job: Job) -> Snapshot:
             raise
         return replace(snapshot, associations=())
     return replace(snapshot, associations=found.associations, qos=snapshot.qos or found.qos)
+
+
+def _places(job: Job, snapshot: Snapshot) -> tuple[Place, ...]:
+    """Return the places by Slurm's own numbers; a job that may not start yet has none."""
+    return places(job, snapshot.jobs) if is_eligible(job, snapshot.time) else ()
 
 
 def _estimate(job: Job, snapshot: Snapshot) -> Estimate:

@@ -76,7 +76,8 @@ class Voting:
         words = _reason(reason)
         job, waiting, judge = self._look(caller, job_id, policy)
         _check_voter(caller, job, judge)
-        if self._was_marked(caller, job, judge):
+        marked = [self._was_marked(caller, one, judge) for one in waiting if _asks(one, judge)]
+        if any(marked):
             job, waiting, judge = self._look(caller, job_id, policy)
         size = judge.size(job)
         voted = self._records.votes([vote_key(job)])
@@ -86,7 +87,7 @@ class Voting:
             msg = f"job {job.display_id} waited too long: its approval expired (rule V-905)"
             raise RequestError(msg)
         submitted = now if job.submit_time is None else job.submit_time
-        cast = max(now, asked_at(job) + 1)  # it was larger already when this was cast
+        cast = max(now, *(asked_at(one) + 1 for one in waiting))  # larger already by then
         vote = Vote(vote_key(job), submitted, caller.user, verdict, words, cast)
         needed = approvals_needed(size, policy)
         self._keep(caller, _voted(job, vote, before, needed), vote)
@@ -126,7 +127,11 @@ class Voting:
     def _look(
         self, caller: Caller, job_id: str, policy: Policy
     ) -> tuple[Job, tuple[Job, ...], Judge]:
-        """Return the first waiting record of a job, all of them, and what judging them needs."""
+        """Return the waiting record of a job to vote on, all of them, and what judging them needs.
+
+        What waits of an array may differ, since its owner can change its tasks one by one: the
+        one to vote on is the first that needs an approval.
+        """
         snapshot, jobs = self._deeds.find(job_id)
         waiting = tuple(job for job in jobs if job.state.is_pending)
         if not waiting:
@@ -136,7 +141,8 @@ class Voting:
             raise RequestError(msg)
         voted = self._records.votes([vote_key(waiting[0])])
         users = {caller.user, *(vote.approver for vote in voted)}
-        return waiting[0], waiting, Judge(snapshot, policy, self._directory.people(users, policy))
+        judge = Judge(snapshot, policy, self._directory.people(users, policy))
+        return min(waiting, key=lambda job: _settled(job, judge)), waiting, judge
 
     def _was_marked(self, caller: Caller, job: Job, judge: Judge) -> bool:
         """Rule V-906: mark what is voted on before the vote, so that what grows then is seen.
@@ -186,6 +192,19 @@ def _reason(reason: object) -> str:
     return reason.strip()
 
 
+def _settled(job: Job, judge: Judge) -> tuple[bool, bool]:
+    """Return what sorts the records that need an approval, and have none, before the others."""
+    return not exceeded(judge.size(job), judge.policy), _is_approved(job)
+
+
+def _asks(job: Job, judge: Judge) -> bool:
+    return not any(_settled(job, judge))
+
+
+def _is_approved(job: Job) -> bool:
+    return read_tag(job.admin_comment, CONTROLLER).get("approval") == "approved"
+
+
 def _check_voter(caller: Caller, job: Job, judge: Judge) -> None:
     """Rule V-903."""
     policy, size = judge.policy, judge.size(job)
@@ -198,7 +217,7 @@ def _check_voter(caller: Caller, job: Job, judge: Judge) -> None:
     if not judge.may_vote(caller.user, job):
         msg = f"{caller.user} is no approver of job {job.display_id}: {approvers_words(policy)} is"
         raise NotAllowed(msg)
-    if read_tag(job.admin_comment, CONTROLLER).get("approval") == "approved":
+    if _is_approved(job):
         msg = f"job {job.display_id} is approved already"
         raise RequestError(msg)
 

@@ -139,7 +139,12 @@ REFUSED = {
     "over the nodes its cores need": (
         "L-201", "u1", ["-n128", "--mem-per-cpu=1", "--gres=gpu:h100:5"]
     ),
+    "spread over nodes": ("L-201", "u1", ["-n2", "--spread-job", "--gres=gpu:h100:5"]),
+    "over a list of nodes": ("L-201", "u1", ["-w", "gpu[01-02]", "--gres=gpu:h100:5"]),
     "with --exclusive, all of its nodes": ("L-201", "u1", ["--exclusive", "-N2"]),
+    "with --exclusive, wherever it may start": (
+        "L-201", "u1", ["-p", "cpu,gpu", "--exclusive", "-N2"]
+    ),
     "a thousand": ("L-201", "u1", ["--gpus=h100:1k"]),
     "of one task of an array": ("L-201", "u1", ["--array=0-3", "--gres=gpu:h100:9"]),
     "the account's name in another case": (
@@ -293,7 +298,7 @@ def test_a_job_above_a_threshold_is_held_and_marked(site):
     job = held_job(site, "--gpus=h100:11", "-t60")
     found = site.show(job)
     assert (found["Priority"], found["Reason"]) == ("0", "JobHeldUser")  # on both releases
-    assert found["AdminComment"] == "gpu-policy(approval=pending;size=11:3600:1)"
+    assert found["AdminComment"] == "gpu-policy(approval=pending;size=11:3600:1;most=11)"
     costly = held_job(site, "--gpus=h100:8", "-t4:00:00")
     assert site.show(costly)["Priority"] == "0"
 
@@ -366,6 +371,43 @@ def test_what_its_owner_changes_in_a_waiting_job_is_judged(site):
     assert site.update(job, "Comment=mine").stderr == ""
     assert site.update(job, "TimeLimit=3-0", user="slurm").stderr == ""
     assert site.show(job)["TimeLimit"] == "3-00:00:00"
+
+
+def test_nor_does_a_job_get_more_by_its_node_list_or_its_arrays_throttle(site):
+    job, _ = site.submit("-t60", "--gres=gpu:h100:5")
+    assert "violates" in site.update(job, "ReqNodeList=gpu01,gpu02").stderr
+    assert site.update(job, "ReqNodeList=gpu01").stderr == ""
+    array, _ = site.submit(
+        "-t60", "--array=0-9%2", "--gpus=h100:4", "-A", "nlp-pretrain", user="u2"
+    )
+    assert "violates" in site.update(array, "ArrayTaskThrottle=4", user="u2").stderr
+    assert "violates" in site.update(array, "ArrayTaskThrottle=0", user="u2").stderr
+    assert site.update(array, "ArrayTaskThrottle=3", user="u2").stderr == ""
+
+
+def test_a_coordinator_makes_no_job_larger_than_its_owner_may(site):
+    site.cluster.run("sacctmgr", "-i", "add", "coordinator", "account=nlp", "name=u1")
+    try:
+        job, _ = site.submit("-A", "nlp-pretrain", "-N1", "-t60", "--gres=gpu:h100:2", user="u2")
+        for what in ("Gres=gpu:h100:9", "NumNodes=5"):
+            site.update(job, what, user="u1")
+            assert site.show(job)["GPUS"] == "2", what
+        assert site.update(job, "Gres=gpu:h100:3", user="u1").stderr == ""
+        assert site.show(job)["GPUS"] == "3"
+    finally:
+        site.cluster.run("sacctmgr", "-i", "delete", "coordinator", "account=nlp", "name=u1")
+
+
+@pytest.mark.parametrize("count", ["+9", " 9", "-9"])
+def test_no_way_to_write_a_number_of_gpus_gets_past_it(site, count):
+    """22.05 takes all three, the last as 18446744073709551607."""
+    for form in ("--gres=gpu:h100:", "--gpus-per-node=h100:", "--gres=gpu:"):
+        job, said = site.submit(f"{form}{count}")
+        assert job == "", said
+    job, _ = site.submit("-t60", "--gres=gpu:h100:1")
+    site.update(job, f"gres=gpu:h100:{count}")
+    site.update(job, f"TresPerNode=gres/gpu:h100:{count}")
+    assert site.show(job)["GPUS"] == "1"
 
 
 def test_the_owners_own_limit_holds_for_changes_too(site):

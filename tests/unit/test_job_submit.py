@@ -95,7 +95,7 @@ def test_the_script_sets_no_global_but_slurms_entry_points():
 
 
 def test_the_script_can_be_read_at_a_sitting():
-    assert len(SCRIPT.read_text().splitlines()) <= 450
+    assert len(SCRIPT.read_text().splitlines()) <= 480
 
 
 # --- how many GPUs a request may hold ---------------------------------------------------
@@ -113,6 +113,10 @@ def test_the_script_can_be_read_at_a_sitting():
         ({"tres_per_node": "gres/gpu:2k"}, 2048),
         ({"tres_per_node": "gres/gpu:10K"}, 10240),
         ({"tres_per_node": "gres/gpu:0"}, 0),
+        ({"tres_per_node": "gres:gpu:h100:+7"}, 7),  # all that strtoull takes
+        ({"tres_per_node": "gres:gpu:h100: 7"}, 7),
+        ({"tres_per_node": "gres/gpu:+7"}, 7),
+        ({"tres_per_task": "gres/gpu:h100=+3", "num_tasks": 2}, 6),
         ({"tres_per_node": "gres/gpu:h100:2,gres/gpu:A100:3"}, 5),
         ({"tres_per_node": "gres/gpu:1,gres/gpu:3"}, 3),
         ({"tres_per_node": "gres/shard:4,gres/mps:100"}, 0),
@@ -122,6 +126,20 @@ def test_the_script_can_be_read_at_a_sitting():
         ({"tres_per_node": "gres/gpu:2", "min_nodes": 1, "max_nodes": 4}, 8),
         ({"tres_per_node": "gres/gpu:1", "num_tasks": 4, "ntasks_per_node": 2}, 2),
         ({"tres_per_node": "gres/gpu:1", "num_tasks": 64, "min_cpus": 128}, 2),
+        ({"tres_per_node": "gres/gpu:1", "req_nodes": "gpu[01-02]"}, 2),
+        ({"tres_per_node": "gres/gpu:1", "req_nodes": "r[1-2]n[01-04,07],login"}, 11),
+        ({"tres_per_node": "gres/gpu:1", "num_tasks": 3, "bitflags": 469778688}, 3),  # spread
+        (
+            {
+                "tres_per_node": "gres/gpu:1",
+                "num_tasks": 3,
+                "bitflags": 469778688,
+                "min_nodes": 1,
+                "max_nodes": 2,
+            },
+            2,
+        ),
+        ({"tres_per_node": "gres/gpu:1", "num_tasks": 3, "bitflags": 469762048}, 1),
         ({"tres_per_job": "gres/gpu:6", "min_nodes": 3}, 6),
         ({"tres_per_job": "gres/gpu:4", "tres_per_node": "gres/gpu:h100:2", "min_nodes": 2}, 4),
         ({"tres_per_task": "gres/gpu:h100=2", "num_tasks": 3}, 6),
@@ -135,6 +153,8 @@ def test_the_script_can_be_read_at_a_sitting():
         ({"shared": 0, "tres_per_node": "gres/gpu:h100:1"}, 8),
         ({"shared": 0, "partition": "cpu"}, 0),
         ({"shared": 0, "partition": "mixed"}, 0),
+        ({"shared": 0, "partition": "cpu,gpu", "min_nodes": 2}, 16),  # it may start in either
+        ({"shared": 0, "partition": "gpu,mixed"}, 8),
         ({"shared": 0, "partition": "mixed", "tres_per_node": "gres/gpu:h100:1"}, 8),
         ({"shared": 2, "tres_per_node": "gres/gpu:h100:1"}, 1),
         ({"partition": "whole"}, 8),
@@ -161,6 +181,23 @@ def test_a_count_may_be_as_large_as_slurm_reads_it(tmp_path):
         limits={"everyone": {"gpus_per_job": 9}},
     )
     assert "not 1073741824 (rule L-201)" in answer.said
+
+
+@pytest.mark.parametrize(
+    "count", ["-7", "-1", "+9999999999999P", "0x7", "7 8", "99999999999999999"]
+)
+@pytest.mark.parametrize("interpreter", ["lua5.1", "lua5.4"])
+def test_a_count_that_is_no_plain_number_is_more_than_any_limit(tmp_path, count, interpreter):
+    """Slurm takes -7 as 18446744073709551609 GPUs, and such a job stays in its queue."""
+    for case in (
+        submission(tres_per_node=f"gres:gpu:h100:{count}", min_nodes=4),
+        submission(tres_per_node=f"gres:gpu:h100={count}"),
+        submission(tres_per_node=f"gres:gpu:h100:{count}", max_nodes=2**31, array_inx="0-3999999"),
+    ):
+        policy = text_of(limits={"everyone": {"gpus_per_job": 1000000}})
+        answer = judge(tmp_path, policy, [case], interpreter)[0]
+        assert answer.refused
+        assert "(rule L-201)" in answer.said
 
 
 @pytest.mark.parametrize(
@@ -468,6 +505,14 @@ def test_above_a_threshold_a_job_is_held_with_the_mark_that_says_so(
     assert ("need an approval: the job is held until then (rule V-901)" in answer.said) == held
 
 
+def test_a_job_that_is_refused_is_not_said_to_wait_for_an_approval(tmp_path):
+    case = submission(tres_per_job="gres/gpu:h100:9")
+    answer = one(tmp_path, case, limits={"everyone": {"gpus_per_job": 8}}, **FOUR)
+    assert answer.refused
+    assert "approval" not in answer.said
+    assert not answer.written
+
+
 def test_a_user_cannot_bring_an_approval_along(tmp_path):
     forged = "hm gpu-policy(approval=approved)"
     answer = one(tmp_path, submission(tres_per_job="gres/gpu:h100:5", admin_comment=forged), **FOUR)
@@ -538,11 +583,18 @@ TWO = {"limits": {"everyone": {"gpus_per_job": 2, "time": "2h"}}}
     [
         ({}, 6001, {"min_nodes": 2}, "L-201"),
         ({}, 6001, {"tres_per_node": "gres/gpu:h100:3"}, "L-201"),
+        ({}, 6001, {"req_nodes": "gpu[01-02]"}, "L-201"),
+        ({}, 6001, {"req_nodes": "gpu01"}, None),
         ({}, 6001, {"time_limit": 121}, "L-203"),
         ({}, 6001, {"time_limit": INFINITE}, "L-203"),
         ({}, 6001, {"time_limit": 120}, None),
         ({}, 0, {"time_limit": 121}, None),
         ({}, 6002, {"time_limit": 121}, None),  # an operator: Slurm refuses anybody else
+        ({}, 6002, {"min_nodes": 2}, "L-201"),  # a coordinator may do that
+        ({}, 6002, {"tres_per_node": "gres/gpu:h100:3"}, "L-201"),
+        ({}, 6002, {"tres_per_node": "gres/gpu:h100:1"}, None),
+        ({}, 6002, {"account": "vision"}, None),
+        ({}, 0, {"min_nodes": 2}, None),
         ({"tres_fmt_req_str": "gres/gpu=9", "min_nodes": 9}, 6001, {"comment": "x"}, None),
         ({"tres_fmt_req_str": "gres/gpu=9", "min_nodes": 9}, 6001, {}, None),
         ({"tres_per_node": "gres/gpu:2"}, 6001, {"time_limit": 5}, None),
@@ -558,6 +610,20 @@ def test_a_change_is_judged_by_what_the_job_then_asks_for(tmp_path, record, uid,
     answer = one(tmp_path, change(record, uid, **unset), closed=["vision"], **TWO)
     assert answer.refused == (rule is not None)
     assert rule is None or f"(rule {rule})" in answer.said
+
+
+@pytest.mark.parametrize(
+    ("throttle", "tasks", "held"),
+    [("2", 9, 4), ("5", 9, 10), ("0", 9, 18), ("20", 9, 18), ("0", 2, 4)],
+)
+def test_a_change_of_the_array_throttle_is_held_to_the_gpus_at_once(
+    tmp_path, throttle, tasks, held
+):
+    unset = {"user_name": "u1", "time_limit": NO_VAL, "array_inx": throttle}
+    at = {"limits": {"everyone": {"gpus": 4}}}
+    answer = one(tmp_path, change({"array_task_cnt": tasks}, **unset), **at)
+    assert answer.refused == (held > 4)
+    assert not answer.refused or f"this asks for {held} (rule L-202)" in answer.said
 
 
 def test_an_untyped_change_is_typed(tmp_path):
@@ -604,6 +670,29 @@ def test_a_broken_table_costs_no_job_and_lifts_nothing(tmp_path, broken):
     assert ["is broken" in answer.logged for answer in first] == [True, False]
     cases = [submission(**ASKS), submission(later=1, table=broken, **ASKS)]
     assert [answer.refused for answer in judge(tmp_path, NONE, cases)] == [True, True]
+
+
+def test_a_table_that_cannot_be_read_lifts_nothing_and_is_said_once(tmp_path):
+    """Wrong rights, or slurmctld out of file descriptors."""
+    ask = {"tres_per_node": "gres/gpu:h100:9"}
+    at = {"limits": {"everyone": {"gpus_per_job": 8}}}
+    good, lost, again, back = judge(
+        tmp_path,
+        text_of(**at),
+        [
+            submission(**ask),
+            submission(**ask, later=5, unreadable=True),
+            submission(**ask, later=5, unreadable=True),
+            submission(**ask, later=5, table=text_of()),
+        ],
+    )
+    assert good.refused
+    assert lost.refused
+    assert "cannot be read and stays in force as it was" in lost.logged
+    assert "Permission denied" in lost.logged
+    assert again.refused
+    assert again.logged == ""
+    assert not back.refused
 
 
 @pytest.mark.parametrize(("on_failure", "refused"), [("open", False), ("closed", True)])

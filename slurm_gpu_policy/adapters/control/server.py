@@ -213,6 +213,8 @@ def _lock(path: Path) -> int:
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise _cannot(path, error.strerror) from error
+    with suppress(OSError):  # left behind by root, it must not keep the folder's owner from it
+        os.fchown(lock, path.parent.stat().st_uid, -1)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

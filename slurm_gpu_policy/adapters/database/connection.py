@@ -44,8 +44,10 @@ _SQLITE_ADVICE = {
     "SQLITE_BUSY": "another program holds it locked",
     "SQLITE_LOCKED": "another program holds it locked",
     "SQLITE_FULL": "the disk is full; nothing was written",
-    "SQLITE_READONLY": "it cannot be written: look at its owner, its mode and its file system",
-    "SQLITE_CANTOPEN": "it is missing, or its folder cannot be entered and written by this user",
+    "SQLITE_READONLY": "it cannot be written: look at owner, mode and file system, also of "
+    "the files beside it whose names end in -wal and -shm",
+    "SQLITE_CANTOPEN": "it is missing, another user's, "
+    "or in a folder that cannot be entered and written by this user",
     "SQLITE_CORRUPT": "the file is damaged: restore it from a backup, or move it away",
     "SQLITE_NOTADB": "the file is damaged: restore it from a backup, or move it away",
     "SQLITE_IOERR": "its disk fails, or is full",
@@ -101,12 +103,19 @@ class Database:
             raise
 
     def make_file(self) -> None:
-        """Create an SQLite database's file (mode 0600) and its folder (0750) where they lack."""
+        """Create an SQLite database's file (mode 0600) and its folder (0750) where they lack.
+
+        One that root makes is its folder's owner's: what root tried out once must not keep the
+        service, which runs as SlurmUser, from it.
+        """
         path = Path(self._url.database or "")
         try:
             path.parent.mkdir(mode=0o750, exist_ok=True)
             with suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                made = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+                with suppress(PermissionError):
+                    os.fchown(made, path.parent.stat().st_uid, path.parent.stat().st_gid)
+                os.close(made)
             if not stat.S_ISREG(path.stat().st_mode):
                 msg = f"the controller's database {path} is no ordinary file"
                 raise RecordsUnavailable(msg)
@@ -136,8 +145,13 @@ class Database:
 
         def connect() -> sqlite3.Connection:
             # isolation_level None: transactions begin where we say, not where the module guesses.
+            # The first look into the file waits too: whoever leaves it last empties its WAL file.
             return sqlite3.connect(
-                address, uri=True, timeout=0, isolation_level=None, check_same_thread=False
+                address,
+                uri=True,
+                timeout=self._patience,
+                isolation_level=None,
+                check_same_thread=False,
             )
 
         engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)

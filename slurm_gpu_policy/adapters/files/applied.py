@@ -100,7 +100,10 @@ def _read(kept: Any, cluster: str) -> Made:
 
 
 def _cannot_write(path: Path, error: OSError) -> NotAllowed:
-    return NotAllowed(
-        f"{path} cannot be written: {error.strerror}; apply is for root or SlurmUser, on the "
-        "machine of slurmctld"
-    )
+    msg = f"{path} cannot be written: {error.strerror}"
+    if isinstance(error, PermissionError):
+        msg += (
+            "; apply is for root or SlurmUser, always the same of the two, on the machine of "
+            "slurmctld"
+        )
+    return NotAllowed(msg)

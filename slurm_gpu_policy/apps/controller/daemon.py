@@ -33,6 +33,9 @@ _ANSWER_SECONDS = 60.0
 _LEAVE_SECONDS = 30.0
 """How long the end waits for a request that is under way."""
 _LEAVE = (signal.SIGTERM, signal.SIGINT)
+_NONE_TOLD = ("", float("-inf"))
+_AT_START = ("database", "socket", "metrics", "actor", "lease")
+"""Fields of the policy file's part ``controller`` of which a reload takes no notice."""
 
 
 class Daemon:
@@ -55,6 +58,7 @@ class Daemon:
         self._due = float("-inf")
         self._tick_due = float("-inf")
         self._told_standby = float("-inf")
+        self._told_trouble = _NONE_TOLD
         self._is_defective = False
         """While nothing but defects come of it the service manager's watchdog hears nothing."""
 
@@ -89,19 +93,28 @@ class Daemon:
                     self._is_defective = False
                     self._plan_next(monotonic, failed=not report.succeeded)
         except PolicyLayerError as error:
-            self._controller.failed(began, self._clock.monotonic() - monotonic, error)
+            self._tell_trouble(began, monotonic, error)
         except Exception as error:  # noqa: BLE001 - one job's oddity must not end the service
             self._is_defective = True
             self._plan_next(monotonic, failed=True)
             self._surface.defect("a tick failed", error)
             self._controller.failed(began, self._clock.monotonic() - monotonic, error)
         else:
+            self._told_trouble = _NONE_TOLD
             self._is_defective = self._is_defective and leads
             if not leads and monotonic - self._told_standby >= self._controller.tick_seconds:
                 self._told_standby = monotonic
                 self._controller.stands_by(began)
         beat = max(monotonic + self._controller.heartbeat_seconds, self._clock.monotonic())
         self._due = min(beat, self._tick_due) if leads else beat
+
+    def _tell_trouble(self, began: int, monotonic: float, error: PolicyLayerError) -> None:
+        """Tell of what fails at every look at the lease once a tick, and of anything else."""
+        words, told = self._told_trouble
+        if str(error) == words and monotonic - told < self._controller.tick_seconds:
+            return
+        self._told_trouble = (str(error), monotonic)
+        self._controller.failed(began, self._clock.monotonic() - monotonic, error)
 
     def _plan_next(self, began: float, *, failed: bool) -> None:
         """Set when the next tick is due: at an even pace, more slowly while ticks fail.
@@ -137,6 +150,9 @@ class Daemon:
         except PolicyFileError as error:
             self._controller.not_loaded(error.problems)
         else:
+            late = _changes_at_start(self._controller.policy, policy)
+            if late:
+                self._surface.needs_restart(late)
             with self._lock:
                 self._controller.loaded(policy)
         self._surface.ready()
@@ -150,3 +166,13 @@ class Daemon:
         finally:
             if is_ours:
                 self._lock.release()
+
+
+def _changes_at_start(old: Policy, new: Policy) -> list[str]:
+    """Return the fields that differ and take effect at the next start only."""
+    late = [
+        f"controller.{field}"
+        for field in _AT_START
+        if getattr(old.controller, field) != getattr(new.controller, field)
+    ]
+    return [*late, "slurm"] if old.slurm != new.slurm else late

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from slurm_gpu_policy.errors import RecordsUnavailable
+from slurm_gpu_policy.model.tick import TickReport
 from slurm_gpu_policy.policy.rules import level_of
 from slurm_gpu_policy.terminal.border import DONE, SLURM_REFUSED, UNREACHABLE
 from slurm_gpu_policy.terminal.table import Column, print_table
@@ -14,7 +15,6 @@ from slurm_gpu_policy.units import counted
 
 if TYPE_CHECKING:
     from slurm_gpu_policy.model.action import Action
-    from slurm_gpu_policy.model.tick import TickReport
     from slurm_gpu_policy.services.controller import Controller
     from slurm_gpu_policy.services.ports import Clock
 
@@ -73,6 +73,8 @@ def tick(controller: Controller, clock: Clock, *, as_json: bool) -> int:
     """Do one tick, if nobody else leads, and print what came of it."""
     if not _lead(controller, clock):
         note(_PROGRAM, "another controller leads; nothing was done")
+        if as_json:
+            print_json({**_head(TickReport(clock.now(), 0.0, leading=False)), "actions": []})
         return DONE
     try:
         report = controller.run_tick()
@@ -84,8 +86,10 @@ def tick(controller: Controller, clock: Clock, *, as_json: bool) -> int:
         print_json({**_head(report), "actions": rows})
     else:
         _show(rows)
+        done = sum(entry.outcome == "done" for entry in report.actions)
         say(
-            f"{counted(len(rows), 'action')} in {report.duration_seconds:.1f} s with "
+            f"{counted(done, 'action')} done, {len(rows) - done} not, "
+            f"in {report.duration_seconds:.1f} s with "
             f"{counted(report.slurm_calls, 'call')} to Slurm"
         )
     for message in report.messages:
@@ -103,6 +107,8 @@ def _lead(controller: Controller, clock: Clock) -> bool:
         renewals = controller.renewals
         if (seen is not None and renewals != seen) or clock.monotonic() > deadline:
             return False
+        if seen is None:
+            note(_PROGRAM, "somebody has the lease; waits until they renew it or it has run out")
         seen = renewals
         clock.sleep(controller.heartbeat_seconds)
     return True

@@ -74,6 +74,10 @@ class Surface:
         """Tell it that the policy file is being read again."""
         self._manager.reloading()
 
+    def needs_restart(self, fields: list[str]) -> None:
+        """Write that a policy file that was read again asks for more than a reload."""
+        self._log.warning("takes effect at the next start only", fields=fields)
+
     def stopping(self) -> None:
         """Tell it that this process is about to end."""
         self._manager.stopping()

@@ -72,7 +72,9 @@ def _source(path: str) -> bytes:
 def _validated(source: bytes, path: str) -> Policy:
     from slurm_gpu_policy.config.validation import validate  # noqa: PLC0415 - pydantic
 
-    return validate(source, path)
+    policy = validate(source, path)
+    bootstrap.need_known_rules(policy, path)
+    return policy
 
 
 def problem_json(path: str, problem: str) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def problem_json(path: str, problem: str) -> dict[str, Any]:
     rest = problem.removeprefix(f"{path}:")
     line, sign, text = rest.partition(": ")
     if rest == problem or not sign or not line.isdigit():
-        line, text = "", problem
+        line, text = "", rest.strip()
     match = _FOUND_WANTED.fullmatch(text)
     parts = match.groupdict() if match else {"field": None, "found": None, "wanted": None}
     return {"file": path, "line": int(line) if line else None, **parts, "message": text}

@@ -114,7 +114,7 @@ def words(one: Standing) -> tuple[str, str]:
         return ("over: has no share", "red") if one.effective_usage else ("no share, no use", "dim")
     times = one.effective_usage / one.norm_shares
     if not times:
-        return "unused: first in line", "green"
+        return "unused", "green"
     if _UNDER <= times <= _OVER:
         return "at its share", "yellow"
     return (f"over: {_times(times)}", "red") if times > 1 else (f"under: {_times(times)}", "green")

@@ -11,6 +11,7 @@ from slurm_gpu_policy.errors import SlurmRefused
 from slurm_gpu_policy.services.standing import of_jobs, read_priorities
 from slurm_gpu_policy.terminal.table import Column, print_table
 from slurm_gpu_policy.terminal.text import print_json, say
+from slurm_gpu_policy.units import counted
 
 if TYPE_CHECKING:
     from slurm_gpu_policy.services.standing import Ranked
@@ -65,7 +66,8 @@ def command(*, jobs: tuple[str, ...], as_json: bool) -> None:
         return
     if found:
         print_table(_COLUMNS, [_row(one) for one in found])
-    say(f"{len({one.job.job_id for one in found})} jobs have a priority")
+    number = len({one.job.job_id for one in found})
+    say(f"{counted(number, 'job')} {'has' if number == 1 else 'have'} a priority")
 
 
 def ranked_json(one: Ranked) -> dict[str, Any]:

@@ -101,6 +101,28 @@ def test_a_lock_that_is_given_back_in_time_is_waited_for(sqlite_file):
         assert records.take("one", Lease()) == Lease("one", 1)
 
 
+EMPTY_THE_LOG_FOR_A_WHILE = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("COMMIT")
+print(flush=True)
+time.sleep(0.5)
+"""
+
+
+def test_another_process_that_just_leaves_the_database_is_waited_for(sqlite_file):
+    """Who closes a WAL database last has it alone for a moment: nobody else can open it."""
+    records = DatabaseRecords(Database(f"sqlite:///{sqlite_file}", patience_seconds=30), "cluster")
+    holder = subprocess.Popen(
+        ["python3", "-c", EMPTY_THE_LOG_FOR_A_WHILE, sqlite_file], stdout=subprocess.PIPE
+    )
+    with holder:
+        holder.stdout.readline()
+        assert records.lease() == Lease()
+
+
 def test_a_database_that_was_taken_away_is_not_made_anew_in_silence(sqlite_file, sqlite_records):
     begin(sqlite_records, make_action())
     away = sqlite_file.with_name("away")

@@ -72,6 +72,15 @@ def test_a_new_sqlite_database_is_for_its_owner_alone(tmp_path):
     assert stat.S_IMODE((folder / "records.db").stat().st_mode) == 0o600
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a file for another user")
+def test_a_database_that_root_makes_is_its_folders_owners(tmp_path):
+    os.chown(tmp_path, 6001, 6001)
+    database = Database(f"sqlite:///{tmp_path}/records.db")
+    upgrade(database)
+    DatabaseRecords(database, "cluster").take("root", Lease())
+    assert {(one.stat().st_uid, one.stat().st_gid) for one in tmp_path.iterdir()} == {(6001, 6001)}
+
+
 def test_a_strange_name_of_a_file_is_only_a_name(tmp_path):
     name = "a b%20c#d&mode=memory.db"
     upgrade(Database(f"sqlite:///{tmp_path}/{name.replace('%', '%25')}"))

@@ -286,3 +286,16 @@ def test_accounts_and_qos_are_in_lower_case_as_slurm_keeps_them():
     assert (set(policy.accounts), set(policy.qos)) == ({"nlp"}, {"high"})
     assert set(policy.limits.accounts) == {"vision"}
     assert set(policy.ordering.classes.accounts) == {"nlp"}
+
+
+def test_a_name_or_text_that_sacctmgr_would_rewrite_is_told_in_words():
+    text = b'accounts:\n  a[1-3]: {}\n  b: {description: it\'s, users: ["u 1"]}\n'
+    with pytest.raises(PolicyFileError) as raised:
+        validate(text, "p.yaml")
+    name = "letters, digits and _ . @ + -, with a letter, digit or _ first"
+    words = "one line without quotes and backslashes, and no blank first"
+    assert list(raised.value.problems) == [
+        f"p.yaml:2: accounts.a[1-3]: found 'a[1-3]', wanted {name}",
+        f'p.yaml:3: accounts.b.description: found "it\'s", wanted {words}',
+        f"p.yaml:3: accounts.b.users.u 1: found 'u 1', wanted {name}",
+    ]

@@ -439,3 +439,55 @@ def test_a_job_that_slurm_may_give_more_than_it_shows_stays_held():
     assert judged(big(gpus=1, admin_comment=mark), policy_with()) == ()
     smaller = big(gpus=1, admin_comment=mark.replace(";most=16", ""))
     assert told(smaller, policy_with()) == ("release", "V-907", None)
+
+
+APPROVED = "gpu-policy(approval=approved;size=16:3600:1;account=nlp;type=a100)"
+
+
+def test_an_approval_is_for_the_account_that_it_was_given_on():
+    """Else one account's coordinator would approve what another account pays."""
+    free = big(priority=9, reason="Priority", admin_comment=APPROVED)
+    assert not judged(replace(free, gpu_type="a100"), policy_with())
+    (action,) = judged(replace(free, account="vision"), policy_with(), vote("u2"))
+    assert (action.verb, action.rule) == ("hold", "V-906")
+    assert "moved from account nlp to vision" in action.reason
+    assert dict(action.mark) == {"approval": "pending", "size": "16:3600:1", "asked": str(NOW)}
+    unknown = replace(free, account="vision", admin_comment=APPROVED.partition(";account")[0] + ")")
+    assert not judged(unknown, policy_with())
+
+
+def test_an_approval_does_not_cover_dearer_gpus():
+    prices = {"a100": {"price_per_hour": "1"}, "h100": {"price_per_hour": "3"}}
+    site = {
+        "approvals": {"thresholds": [{"gpus": 8}], "approvers": {"users": ["u2"]}},
+        "gpu_types": {**prices, "l4": {"price_per_hour": "0.5"}},
+    }
+    free = big(priority=9, reason="Priority", admin_comment=APPROVED)
+    for gpu_type, verbs in (("a100", []), ("h100", ["hold"]), ("", ["hold"]), ("l4", [])):
+        found = judged(replace(free, gpu_type=gpu_type), make_policy(**site), vote("u2"))
+        assert [action.verb for action in found] == verbs
+    same = make_policy(approvals=site["approvals"])
+    assert not judged(replace(free, gpu_type="h100"), same)
+
+
+def test_an_approval_says_what_it_is_for():
+    free = big(priority=1000, reason="Priority", gpu_type="a+b", account="my lab")
+    (action,) = judged(free, policy_with(), vote("u2"))
+    assert dict(action.mark) == {
+        "approval": "approved", "size": "16:3600:1", "account": "my_lab", "type": "a_b"
+    }  # fmt: skip
+    marked = change_tag(free.admin_comment, dict(action.mark))
+    assert not judged(replace(free, admin_comment=marked), policy_with())
+
+
+def test_a_group_on_two_accounts_is_approved_by_who_may_on_both():
+    parts = tuple(
+        replace(big(gpus=8, account=account), job_id=JobId(number), het_job_id=JobId(14))
+        for number, account in ((14, "nlp"), (15, "vision"))
+    )
+    policy = policy_with(approvers={"coordinators": True})
+    votes = (vote("u2", job_id=JobId(14)),)
+    for accounts, verbs in ((("nlp",), []), (("vision",), []), (("nlp", "vision"), ["release"])):
+        people = People(coordinators={account: frozenset({"u2"}) for account in accounts})
+        found = verdicts(make_snapshot(jobs=parts), policy, votes, people)
+        assert [action.verb for action in found] == verbs

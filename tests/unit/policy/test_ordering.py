@@ -167,6 +167,17 @@ def test_the_class_comes_from_the_operator_then_qos_workload_and_account():
     }
 
 
+def test_no_term_no_age_and_no_kept_place_carries_a_job_into_another_class():
+    terms = {"workload": {"weight": 10**6, "shares": {"training": 1, "ocr": -1}}}
+    kept = "gpu-policy(class=low;kept=9999999)"
+    best = waiting(1, admin_comment=kept, restarts=1, comment="workload=training")
+    worst = waiting(2, admin_comment="gpu-policy(class=normal)", comment="workload=ocr")
+    queue = Queue(best, worst, kind="priority", terms=terms)
+    queue.bases = {1: MOST, 2: 0}
+    queue.tick()
+    assert queue.order() == [2, 1]
+
+
 def test_classes_fit_into_slurms_numbers_whatever_the_weights():
     most = {"deadline": {"weight": "100000000"}}
     for weight in ("0", "4294967295"):

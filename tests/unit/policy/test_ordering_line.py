@@ -115,6 +115,20 @@ def test_where_factors_are_not_normalised_the_spread_is_what_is_seen(flag):
     assert queue.sites[1] - queue.sites[2] > spread
 
 
+@pytest.mark.parametrize(
+    ("flag", "column"),
+    [
+        ("NO_NORMAL_ASSOC", "association"),
+        ("NO_NORMAL_PART", "partition_factor"),
+        ("NO_NORMAL_QOS", "qos_factor"),
+    ],
+)
+def test_each_factor_that_is_not_normalised_counts_as_it_is_seen(flag, column):
+    queue = Queue(waiting(1), settings={**WEIGHTS, "PriorityFlags": flag}, kind="fcfs")
+    queue.fields["priorities"] = (row(queue.jobs[0], **{column: 400_000.0}),)
+    assert base_spread(queue.snapshot()) >= 800_000
+
+
 def test_the_spread_of_normalised_factors_is_the_sum_of_the_weights():
     queue = Queue(waiting(1), kind="fcfs")
     assert MOST <= base_spread(queue.snapshot()) <= MOST + 50

@@ -283,3 +283,52 @@ def test_the_parts_of_a_heterogeneous_job_move_together():
     parts = [job(1, 4, het_job_id=1), job(2, 5, het_job_id=1)]
     assert moved(parts) == {1: LENT}
     assert moved([parts[0], replace(parts[1], gpus=4)]) == {}
+
+
+def test_a_task_that_its_owner_made_larger_counts_as_large_as_it_is():
+    """Else an array of small tasks would carry a large one into the guarantee."""
+    array = {"array_job_id": 7}
+    small, large = job(7, 1, array_task="0", **array), job(8, 64, array_task="1", **array)
+    assert moved([small, large]) == {7: LENT, 8: LENT}
+    assert moved([small, replace(large, gpus=4)]) == {}
+
+
+def test_a_task_on_another_account_takes_from_that_ones_guarantee():
+    array = {"array_job_id": 7}
+    policy, associations = policy_for(nlp=8, other=1), tree("nlp", "other")
+    here = job(7, 2, array_task="0", **array)
+    there = job(8, 2, account="other", array_task="1", **array)
+    assert moved([here, there], policy, associations) == {8: LENT}
+
+
+def test_one_task_in_a_qos_of_its_owners_wish_leaves_the_others_under_the_rule():
+    array = {"array_job_id": 7}
+    for wish in ("high", LENT):
+        wished = job(8, 1, wish, array_task="1", **array)
+        assert moved([job(7, 9, array_task="0,2-9", **array), wished]) == {7: LENT}
+
+
+def test_a_group_whose_parts_are_on_several_accounts_is_over_quota():
+    """Else a first part on an idle account would carry the others past their own guarantee."""
+    policy, associations = policy_for(nlp=16, other=1), tree("nlp", "other")
+    parts = (job(1, 1, het_job_id=1), job(2, 8, account="other", het_job_id=1))
+    assert moved(parts, policy, associations) == {1: LENT}
+    snapshot = make_snapshot(jobs=parts, associations=associations)
+    (action,) = moves(snapshot, policy)
+    assert action.reason.startswith("its parts are on the accounts nlp, other, and no guarantee")
+    free = (parts[0], replace(parts[1], gpus=0))
+    assert moved(free, policy, associations) == {}
+    assert moved(parts, policy_for(other=16), associations) == {1: LENT}
+    assert moved(parts, policy_for(lab=16), associations) == {}
+
+
+def test_a_group_is_under_the_rule_with_any_of_its_parts():
+    """Else a small part in a QOS of its user's wish would carry the others past the rule."""
+    for wish in ("high", LENT):
+        parts = (job(1, 1, wish, het_job_id=1), job(2, 9, het_job_id=1))
+        assert moved(parts) in ({1: LENT}, {2: LENT})  # either changes the whole
+        small = (parts[0], replace(parts[1], gpus=7))
+        assert moved(small) == {1: MINE}
+    mark = "gpu-policy(home=normal;moved=5)"
+    home = [job(n, 1, LENT, het_job_id=1, admin_comment=mark) for n in (1, 2)]
+    assert moved(home, policy_for(other=8)) == {1: "normal"}

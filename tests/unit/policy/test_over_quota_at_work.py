@@ -15,7 +15,7 @@ from slurm_gpu_policy.model.tag import CONTROLLER, change_tag, read_tag
 from slurm_gpu_policy.policy.guarantees import Guarantees
 from slurm_gpu_policy.policy.over_quota import moves
 from tests.builders import NOW, make_snapshot
-from tests.quota import LENT, MIN_RUN, MINE, SETTLE, job, policy_for, tree
+from tests.quota import HOME, LENT, MIN_RUN, MINE, SETTLE, job, policy_for, tree
 
 
 class Cluster:
@@ -202,3 +202,87 @@ def test_an_account_that_holds_its_guarantee_does_not_preempt_itself():
         cluster.run(STEP)
     assert len(cluster.preempted_after) == 4
     assert sum(one.account == "other" for one in cluster.holding()) == 4
+
+
+ACCOUNTS = ("lab", "nlp", "deep", "vision", "other")
+MARKS = ("", HOME, f"gpu-policy(home=normal;moved={NOW - 60})")
+
+
+def odd_queue(rng, default):
+    """Jobs, arrays whose owner changed some of their tasks, and groups on several accounts."""
+    jobs: list[Any] = []
+
+    def some(number, account, **fields):
+        if rng.random() < 0.15:
+            fields["reason"] = "Dependency"
+        qos, mark = rng.choice([MINE, LENT, default, "high"]), rng.choice(MARKS)
+        return job(number, rng.randint(0, 5), qos, account=account, admin_comment=mark, **fields)
+
+    for first in range(10, 10 * rng.randint(2, 12), 10):
+        account, kind = rng.choice(ACCOUNTS), rng.random()
+        if kind < 0.5:
+            state = rng.choice([JobState.PENDING, JobState.PENDING, JobState.RUNNING])
+            jobs.append(replace(some(first, account), state=state))
+        elif kind < 0.75:
+            rest = f"3-{rng.randint(3, 9)}" + rng.choice(["", "%1", "%2", "%5"])
+            for task, number in ((rest, first), ("0", first + 1), ("1", first + 2)):
+                on = rng.choice([account, account, rng.choice(ACCOUNTS)])
+                jobs.append(some(number, on, array_job_id=first, array_task=task))
+        else:
+            jobs += [
+                job(number, rng.randint(0, 4), rng.choice([MINE, LENT, default, "high"]),
+                    account=rng.choice(ACCOUNTS), het_job_id=first)
+                for number in range(first, first + rng.randint(1, 3))
+            ]  # fmt: skip
+    return jobs
+
+
+def move_all(jobs, actions):
+    """Return *jobs* after *actions*; a group's parts go together."""
+    by_id = {action.job_id: action for action in actions}
+    by_id |= {
+        one.het_job_id: by_id[one.job_id] for one in jobs if one.het_job_id and one.job_id in by_id
+    }
+    done = []
+    for one in jobs:
+        action = by_id.get(one.het_job_id or one.job_id)
+        if action is not None:
+            mark = change_tag(one.admin_comment, dict(action.mark))
+            one = replace(one, qos=dict(action.changes)["qos"], admin_comment=mark)  # noqa: PLW2901
+        done.append(one)
+    return done
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.dictionaries(st.sampled_from(["lab", "nlp", "deep", "other"]), st.integers(0, 10)),
+    st.sampled_from([MINE, LENT, "normal"]),
+)
+def test_whatever_waits_comes_to_rest_and_what_is_guaranteed_fits(seed, guaranteed, default):
+    policy = policy_for(**guaranteed)
+    tree_ = tree("lab", "other", nlp="lab", vision="lab", deep="nlp", default_qos=default)
+    jobs = odd_queue(random.Random(seed), default)  # noqa: S311
+    last: dict[int, int] = {}
+    for now in range(NOW, NOW + 4 * SETTLE, STEP):
+        actions = moves(make_snapshot(time=now, jobs=tuple(jobs), associations=tree_), policy)
+        assert not actions or now <= NOW + 2 * SETTLE + STEP
+        for action in actions:
+            if dict(action.mark).get("moved"):
+                assert now - last.get(action.job_id, 0) >= SETTLE
+                last[action.job_id] = now
+        jobs = move_all(jobs, actions)
+    guarantees = Guarantees(policy, tree_)
+    plain = [one for one in jobs if one.gpus and not one.het_job_id and not one.array_job_id]
+    for one in plain:
+        if one.state.is_pending and one.qos == MINE and guarantees.way(one.account):
+            assert guarantees.room_for(one.account, one.gpus)
+            guarantees.take(one.account, one.gpus)
+    groups: dict[int, list[Any]] = {}
+    for one in jobs:
+        if one.het_job_id:
+            groups.setdefault(one.het_job_id, []).append(one)
+    for parts in groups.values():
+        payers = {one.account for one in parts if one.gpus}
+        if len(payers) > 1 and any(map(guarantees.way, payers)):
+            assert all(one.qos != MINE for one in parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from slurm_gpu_policy.model.cluster import ClusterConfig
@@ -386,6 +386,10 @@ def test_never_are_there_more_retries_than_allowed_whatever_happens_when(steps):
 
 @settings(max_examples=400, deadline=None)
 @given(STEPS)
+@example(
+    [("start", None), ("slurm requeues", None), ("start", None), ("slurm requeues", None),
+     ("start", None), ("end", JobState.NODE_FAIL)]
+)  # fmt: skip
 def test_no_attempt_is_lost_once_the_controller_lives_again(steps):
     policy = policy_with(most=2, ends=["failed", "node_fail"])
     world = play(policy, steps)
@@ -394,7 +398,7 @@ def test_no_attempt_is_lost_once_the_controller_lives_again(steps):
         world.now += 4000
         world.start()
         world.end(JobState.FAILED)
-    if world.job.state is JobState.FAILED:
+    if world.job.state in {JobState.FAILED, JobState.NODE_FAIL}:
         assert world.job.restarts >= 2
         assert not retries(make_snapshot(jobs=(world.job,)), policy)
     else:  # an end that is final came first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from slurm_gpu_policy.policy.fair_share_classic import classic_fair_share
 from slurm_gpu_policy.policy.fair_tree import Member, fair_tree
 from slurm_gpu_policy.policy.share_words import ShareWords, times
 
@@ -49,6 +50,17 @@ def test_below_who_used_nothing_nobody_is_named():
 
 def test_an_account_without_shares_has_none(words):
     assert words.of(("new", "u4", "")) == "account new has no share"
+
+
+def test_who_is_below_an_account_without_shares_has_none_either():
+    """The classic algorithm's shares are parts of the whole: nothing of nothing is nothing."""
+    tree = (
+        Member("root", usage=10.0),
+        Member("new", parent="root", shares=0, usage=10.0),
+        Member("new", "u4", usage=10.0),
+    )
+    words = ShareWords(classic_fair_share(tree))
+    assert words.of(("new", "u4", "")) == "account new has no share, user u4 has no share"
 
 
 def test_between_two_accounts_the_siblings_below_their_common_ancestor_decide(words):

@@ -137,3 +137,31 @@ def test_the_parts_of_a_group_count_together():
     assert (endless.gpu_type, endless.time_limit_seconds) == ("", None)
     plain = as_one((part(14, gpus=0, gpu_type=""), part(15)))[0]
     assert plain.gpu_type == "h100"
+
+
+def test_a_job_without_a_time_limit_exceeds_every_cost():
+    """As job_submit.lua sees it; else the controller would release what that has held."""
+    policy = policy_with({"cost": "1000000"})
+    endless = make_job(time_limit_seconds=None)
+    assert exceeded(Sizes(make_snapshot(), policy).of(endless), policy)
+    unpriced = replace(endless, gpu_type="h200")
+    assert not exceeded(Sizes(make_snapshot(), policy).of(unpriced), policy)
+    assert not exceeded(Sizes(make_snapshot(), policy).of(replace(endless, gpus=0)), policy)
+
+
+def test_a_group_is_on_the_accounts_of_all_its_parts_and_holds_the_most_of_each():
+    """Else a first part on an account without thresholds would carry the others past them."""
+    mark = "gpu-policy(approval=pending;size=4:60:1;most=4)"
+    parts = tuple(
+        replace(make_job(number, gpus=1, account=account, admin_comment=mark),
+                het_job_id=JobId(14))
+        for number, account in ((14, "free"), (15, "nlp"))
+    )  # fmt: skip
+    policy = policy_with({"gpus": 4, "accounts": ["lab"]})
+    tree = (make_association("nlp", "", parent="lab"), make_association("free", "", parent="root"))
+    sizes = Sizes(make_snapshot(jobs=parts, associations=tree), policy)
+    (whole,) = as_one(parts)
+    assert sizes.payers(whole) == ("free", "nlp")
+    assert sizes.of(whole).gpus == 8
+    assert sizes.of(whole).accounts == ("free", "root", "nlp", "lab")
+    assert exceeded(sizes.of(whole), policy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from slurm_gpu_policy.errors import (
@@ -13,6 +15,7 @@ from slurm_gpu_policy.errors import (
     SlurmUnavailable,
 )
 from slurm_gpu_policy.model.caller import Caller
+from slurm_gpu_policy.model.ids import JobId
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.submission import Submission
 from slurm_gpu_policy.model.tag import read_tag
@@ -94,7 +97,9 @@ def test_an_approval_lets_the_job_go_at_once_and_marks_it(site):
     answer = site.approve(U2, job, "for the paper")
     assert (answer["state"], answer["approvals"], answer["approvals_needed"]) == ("approved", 1, 1)
     assert site.job(job).state is JobState.RUNNING
-    assert site.mark(job) == {"approval": "approved", "size": "4:3600:1"}
+    assert site.mark(job) == {
+        "approval": "approved", "size": "4:3600:1", "account": "nlp-pretrain", "type": "h100"
+    }  # fmt: skip
 
 
 def test_each_step_is_in_the_audit_log_under_the_approvers_name(site):
@@ -379,3 +384,45 @@ def test_what_is_no_request_is_refused(site, request_):
 def test_what_is_no_job_id_is_refused(site, job):
     with pytest.raises(RequestError):
         site.ask(U2, "approve", job=job, reason="fine")
+
+
+# --- the tasks of an array, changed one by one --------------------------------------------------
+
+
+class Split:
+    """An array of which one task was changed: two records, as Slurm has them."""
+
+    def __init__(self, site, base, **changes):
+        (rest,) = site.slurm.jobs([str(base)])
+        task = replace(rest, job_id=JobId(rest.job_id + 1), array_task="1", **changes)
+        self.records = [replace(rest, array_task="0,2"), task]
+        site.slurm.jobs = lambda _ids: list(self.records)
+
+
+def test_a_task_that_was_made_small_does_not_stand_for_its_array(site):
+    site.policy = policy_with(approvals={"needed": 2}, rules={"V-907": "observe"})
+    base = site.submit(array="0-2")
+    split = Split(site, base)
+    split.records[0] = replace(split.records[0], gpus=1)
+    assert site.approve(U2, base)["asks_for"].startswith("4 GPUs")
+
+
+def test_a_task_that_was_made_larger_is_seen_before_its_array_is_approved(site):
+    base = site.submit(array="0-2")
+    held = "gpu-policy(approval=pending;size=4:3600:3)"
+    split = Split(site, base, gpus=8, admin_comment=held)
+    split.records[0] = replace(split.records[0], admin_comment=held)
+    with pytest.raises(RequestError, match=r"made larger.*8 GPUs"):
+        site.approve(U2, base)
+
+
+def test_a_group_whose_second_part_pays_from_elsewhere_is_judged_by_both(site):
+    site.policy = policy_with(approvals={"approvers": {"coordinators": True}})
+    site.people.named_coordinators = {"nlp-pretrain": frozenset({"u2"})}
+    job = site.submit()
+    (first,) = site.slurm.jobs([str(job)])
+    parts = [replace(first, het_job_id=job),
+             replace(first, job_id=JobId(job + 1), het_job_id=job, account="vision")]  # fmt: skip
+    site.slurm.jobs = lambda _ids: parts
+    with pytest.raises(NotAllowed, match="no approver"):
+        site.approve(U2, job)

@@ -182,6 +182,18 @@ def test_only_the_leader_answers_requests_and_anybody_tells_its_state(world):
     assert two.status()["leader"] == "one"
 
 
+def test_one_that_lost_its_lease_does_not_call_itself_the_leader(world):
+    controller = world.controller()
+    controller.keep_lead()
+    world.clock.advance(91)
+    controller.failed(0, 0.0, RecordsUnavailable("the disk is full"))
+    assert (controller.status()["leading"], controller.status()["leader"]) == (False, "")
+    with pytest.raises(
+        ControllerUnavailable, match=r"nobody leads at the moment: the disk is full"
+    ):
+        controller.handle(ROOT, {"request": "audit"})
+
+
 def test_a_wrong_policy_file_is_told_and_the_good_one_stays(world):
     controller = world.controller()
     controller.not_loaded(["policy.yaml:1: wrong"])

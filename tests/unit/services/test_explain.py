@@ -75,6 +75,13 @@ def refuse(slurm, monkeypatch, *parts, error=SlurmRefused):
     monkeypatch.setattr(slurm, "read", refusing)
 
 
+def test_a_job_that_may_not_start_yet_has_no_place_in_any_line(slurm, monkeypatch):
+    first = submit(slurm, gpus=8, nodes=2)
+    refuse(slurm, monkeypatch, Part.SHARES)
+    assert explain(slurm, submit(slurm)).places
+    assert explain(slurm, submit(slurm, dependency=f"afterok:{first}")).places == ()
+
+
 @pytest.mark.parametrize("error", [SlurmRefused, SlurmUnavailable])
 def test_what_slurm_does_not_tell_of_the_line_leaves_the_rest(slurm, monkeypatch, error):
     submit(slurm, gpus=8, nodes=2)

@@ -125,6 +125,17 @@ def test_everybody_may_open_the_socket(server, path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o666
 
 
+@needs_root
+def test_what_root_leaves_behind_keeps_the_folders_owner_from_nothing(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    os.chown(folder, 6001, 6001)
+    server = ControlServer(folder / "sock", lambda *_: {}, caller_of, lambda _: None)
+    server.start()
+    server.stop()
+    assert [one.stat().st_uid for one in folder.iterdir()] == [6001]
+
+
 ASK_AS_SOMEBODY = """
 import json, socket, sys
 line = socket.socket(socket.AF_UNIX)

@@ -11,6 +11,7 @@ from slurm_gpu_policy.apps.controller.daemon import Daemon
 from slurm_gpu_policy.errors import ControllerUnavailable, RecordsUnavailable
 from slurm_gpu_policy.model.caller import Caller
 from slurm_gpu_policy.model.tick import TickReport
+from tests.builders import make_policy
 from tests.fakes.clock import FakeClock
 
 
@@ -120,6 +121,32 @@ def test_a_database_that_is_away_is_told_and_ends_nothing(stub):
     stub.leads = RecordsUnavailable("locked")
     beats(one, stub, 30)
     assert set(stub.told) == {"RecordsUnavailable"}
+
+
+def test_the_same_trouble_is_told_once_a_tick_and_another_at_once(stub):
+    one = daemon(stub)
+    stub.leads = RecordsUnavailable("locked")
+    beats(one, stub, 600)
+    assert 8 <= len(stub.told) <= 11
+    stub.leads = ControllerUnavailable("else")
+    beats(one, stub, 1)
+    assert stub.told[-1] == "ControllerUnavailable"
+
+
+def test_a_reload_says_what_only_a_start_can_change(stub):
+    late = []
+    surface = SimpleNamespace(reloading=lambda: None, ready=lambda: None, needs_restart=late.append)
+    stub.policy = make_policy()
+    stub.loaded = lambda policy: setattr(stub, "policy", policy)
+    wanted = [
+        make_policy(ordering={"kind": "fcfs"}),
+        make_policy(slurm={"timeout": "9s"}, controller={"tick": "2m", "socket": "/run/else"}),
+    ]
+    one = Daemon(stub, surface, lambda: wanted.pop(0), stub.clock)
+    one._reload()
+    assert late == []
+    one._reload()
+    assert late == [["controller.socket", "slurm"]]
 
 
 def test_a_defect_is_told_ends_nothing_and_leaves_the_watchdog_without_a_sign(stub):

@@ -115,7 +115,12 @@ def test_one_tick_does_it_and_a_second_has_nothing_to_do(policyd, slurm, waiting
     assert all(sites(slurm).values())
     second = policyd("--once")
     assert second.code == 0
-    assert second.out.startswith("0 actions in ")
+    assert second.out.startswith("0 actions done, 0 not, in ")
+
+
+def test_what_is_left_at_saying_is_not_counted_as_done(policyd, file, waiting):
+    file.write_text(file.read_text().replace("enforcement: enforce", "enforcement: observe"))
+    assert "0 actions done, 3 not, in " in policyd("--once").out
 
 
 def test_one_tick_where_another_leads_does_nothing(policyd, slurm, waiting, monkeypatch):
@@ -143,7 +148,10 @@ def test_one_tick_where_another_leads_does_nothing(policyd, slurm, waiting, monk
     monkeypatch.setattr("slurm_gpu_policy.apps.controller.main.SystemClock", lambda: clock)
     result = policyd("--once")
     assert result.code == 0
+    assert "waits until they renew it" in result.err
     assert "another controller leads; nothing was done" in result.err
+    told = policyd("--once", "--json").json
+    assert (told["leading"], told["actions"]) == (False, [])
     assert set(sites(slurm).values()) == {0}
 
 
@@ -183,6 +191,13 @@ def test_a_wrong_policy_file_is_exit_code_5(policyd, file):
     result = policyd()
     assert result.code == 5
     assert "controller.tick" in result.err
+
+
+def test_a_rule_that_does_not_exist_is_a_wrong_policy_file(policyd, file):
+    file.write_text(f"{file.read_text()}rules: {{P-999: enforce}}\n")
+    result = policyd("--once")
+    assert result.code == 5
+    assert "rules.P-999: found no such rule" in result.err
 
 
 def test_what_is_not_installed_is_named(policyd, monkeypatch):

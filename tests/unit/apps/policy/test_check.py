@@ -31,6 +31,14 @@ def file(tmp_path):
     return write
 
 
+def test_a_rule_that_does_not_exist_is_wrong(gpu_policy, file):
+    result = gpu_policy("check", file("rules: {P-999: enforce}"))
+    assert result.code == 5
+    assert "rules.P-999: found no such rule" in result.out + result.err
+    (problem,) = gpu_policy("check", "--json", file("rules: {P-999: enforce}")).json["problems"]
+    assert (problem["line"], problem["field"]) == (None, "rules.P-999")
+
+
 def test_a_right_file_ends_with_zero_and_says_what_it_holds(gpu_policy, file):
     path = file("gpu_types: {h100: {price_per_hour: 2.50}}\ncurrency: EUR\n")
     result = gpu_policy("check", path)

@@ -38,6 +38,7 @@ def test_some_jobs_only(gpu_policy, submit):
     _, second = fill(submit)
     found = gpu_policy("priority", second, "--json").json
     assert {one["job_id"] for one in found} == {int(second)}
+    assert gpu_policy("priority", second).out.splitlines()[-1] == "1 job has a priority"
 
 
 def test_a_job_without_a_priority_is_an_error_with_the_reason(gpu_policy, submit, slurm):
