@@ -423,7 +423,7 @@ function slurm_job_submit(job_desc, part_list, submit_uid)
    return answer(job, function()
       if may_all(job.uid) then return end
       local mark = get("admin_comment")  -- an approval is not the user's to write
-      if mark and not may_all(submit_uid) then job.set("admin_comment", (mark:gsub("gpu%-policy%b()", ""))) end
+      if mark and not may_all(submit_uid) then job.set("admin_comment", (mark:gsub("gpu%-policy%b()", " "))) end
       judge(job, true)
    end)
 end

@@ -14,6 +14,7 @@ from slurm_gpu_policy.errors import (
     SlurmError,
     SlurmUnreadable,
 )
+from slurm_gpu_policy.model.people import People
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.model.tick import TickReport
 from slurm_gpu_policy.policy.approval import verdicts
@@ -194,8 +195,9 @@ class Controller:
     ) -> tuple[Action, ...]:
         try:
             people = self._directory.people({vote.approver for vote in votes}, policy)
-        except SlurmError:  # nobody can say who may approve: what waits goes on waiting
-            return ()
+        except SlurmError:  # nobody can say who may approve: what asks for it is held, no more
+            wanted = verdicts(snapshot, policy, (), People())
+            return tuple(action for action in wanted if action.verb == "hold")
         return verdicts(snapshot, policy, votes, people)
 
     # --- what is told ----------------------------------------------------------------------

@@ -6,7 +6,7 @@ requeue that left its job held is brought to its end, because nobody else would 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.tag import CONTROLLER, read_tag
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.services.ports import SlurmPort
 
 _OPEN = Result(None)
+REQUEUED_HELD: Final = "job requeued in held state"
+"""Slurm's reason after ``scontrol requeuehold`` until somebody releases or holds the job."""
 
 
 def mend(
@@ -50,22 +52,25 @@ def mend(
             results[entry.entry_id] = found(action, job, sites)
     ends = carry_out(slurm, [half for _, half in halves.values()], may_act) if halves else {}
     for job_id, (entry_id, half) in halves.items():
-        results[entry_id] = _end_of_half(slurm, half, ends[job_id])
+        results[entry_id] = _end_of_half(slurm, half, ends[job_id], may_act)
     return results
 
 
 def _is_half_done(job: Job) -> bool:
-    return job.state.is_pending and job.priority == 0
+    """Whether our own requeue holds it; a hold that somebody has put on it since is theirs."""
+    return job.state.is_pending and job.priority == 0 and job.reason == REQUEUED_HELD
 
 
-def _end_of_half(slurm: SlurmPort, half: Order, result: Result) -> Result:
+def _end_of_half(
+    slurm: SlurmPort, half: Order, result: Result, may_act: Callable[[], bool]
+) -> Result:
     """Return the end of a requeue; what Slurm refuses to change must not hold the job for ever."""
     if result.outcome == "done":
         return Result("done", "found requeued and held after an interruption, and released")
     if result.outcome != "refused":
         return _OPEN
     bare = Order(half.job_id, half.job, half.actions, "", {}, "release")
-    carry_out(slurm, [bare], lambda: True)
+    carry_out(slurm, [bare], may_act)
     return Result("refused", f"requeued, but not as wanted: {result.words}")
 
 

@@ -16,10 +16,11 @@ from slurm_gpu_policy.model.action import AuditEntry
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.model.tick import TickReport
+from slurm_gpu_policy.policy.approval import vote_key
 from slurm_gpu_policy.policy.rules import level_of
 from slurm_gpu_policy.services.act import Result, carry_out, error_name
 from slurm_gpu_policy.services.mending import mend
-from slurm_gpu_policy.services.orders import put_together
+from slurm_gpu_policy.services.orders import order_for, put_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,14 +98,21 @@ def _sorted_out(
     """Part the actions that an order can be made of from those whose mark cannot be written."""
     good: list[Action] = []
     unable: list[tuple[Action, str]] = []
+    jobs = {job.job_id: job for job in snapshot.jobs}
     for action in actions:
         try:
-            put_together([action], snapshot)
+            order_for(jobs.get(action.job_id), [action])
         except ValueError as error:
             unable.append((action, str(error)))
         else:
             good.append(action)
     return good, unable
+
+
+def _may_be_voted_on(snapshot: Snapshot) -> tuple[JobId, ...]:
+    """Return the numbers that votes on the jobs of this queue go by: each is marked first."""
+    marked = (job for job in snapshot.jobs if "approval=" in job.admin_comment)
+    return tuple(dict.fromkeys(vote_key(job) for job in marked))
 
 
 class Tick:
@@ -164,8 +172,9 @@ class Tick:
             self._finish(self._unsaved)
             self._unsaved = {}
         left = self._records.unfinished()
-        votes = self._records.votes()
         notes.snapshot = snapshot = self._slurm.read(*PARTS)
+        voted = _may_be_voted_on(snapshot)
+        votes = self._records.votes(voted) if voted else ()
         busy = self._mend(left, snapshot, notes)
         try:
             self._refresh(policy)

@@ -179,6 +179,8 @@ class FakeCluster:
                 self._past.append(self.records.pop(number))
 
     def _why_not(self, job):
+        if job.is_requeued_held:
+            return "job requeued in held state"
         if job.is_held:
             return "JobHeldAdmin" if self.user in OPERATORS else "JobHeldUser"
         if job.dependency and not self._is_fulfilled(job.dependency):

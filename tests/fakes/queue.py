@@ -44,6 +44,7 @@ class FakeJob:
     site: int = 0
     nice: int = 0
     is_held: bool = False
+    is_requeued_held: bool = False
     admin_comment: str = ""
     features: str = ""
     excluded: str = ""

@@ -299,13 +299,13 @@ class FakeSlurm(FakeCluster):
                     raise SlurmRefused(FINISHED)
                 if not job.state.is_pending:
                     raise SlurmRefused(STARTED)
-                job.is_held = verb == "hold"
+                job.is_held, job.is_requeued_held = verb == "hold", False
             else:
                 if job.state.is_pending:
                     msg = "Job is pending execution"
                     raise SlurmRefused(msg)
                 self._requeue(job)
-                job.is_held = verb == "requeue_held"
+                job.is_held = job.is_requeued_held = verb == "requeue_held"
 
     def modify(self, job_id, changes):
         self._begin("modify")

@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 from slurm_gpu_policy.model.cluster import ClusterConfig
+from slurm_gpu_policy.model.tag import CONTROLLER, read_tag
 from slurm_gpu_policy.policy.limits_table import lua, table_text
 from tests.builders import (
     make_association,
@@ -514,11 +515,12 @@ def test_a_job_that_is_refused_is_not_said_to_wait_for_an_approval(tmp_path):
 
 
 def test_a_user_cannot_bring_an_approval_along(tmp_path):
-    forged = "hm gpu-policy(approval=approved)"
+    # Taking the inner mark out must not put an outer one together.
+    forged = "hm gpu-policygpu-policy()(approval=approved)"
     answer = one(tmp_path, submission(tres_per_job="gres/gpu:h100:5", admin_comment=forged), **FOUR)
-    assert (
-        answer.written["admin_comment"] == "hm  gpu-policy(approval=pending;size=5:3600:1;most=5)"
-    )
+    written = answer.written["admin_comment"]
+    assert read_tag(written, CONTROLLER)["approval"] == "pending"
+    assert "gpu-policy(approval=approved" not in written
 
 
 @pytest.mark.parametrize(

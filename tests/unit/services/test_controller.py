@@ -219,3 +219,29 @@ def test_what_was_known_as_a_leader_is_forgotten_with_the_lead(world):
     assert one.keep_lead()
     one.run_tick()
     assert [len(report.actions) for report in world.heard.reports] == [1, 0, 0]
+
+
+class NobodyKnows:
+    """slurmdbd has never answered."""
+
+    def operators(self):
+        raise SlurmUnavailable
+
+    coordinators = operators
+
+
+def test_what_needs_an_approval_is_held_also_while_nobody_can_say_who_may_approve():
+    world = World(
+        ordering=None,
+        approvals={
+            "thresholds": [{"gpus": 0}],
+            "approvers": {"coordinators": True},
+        },
+    )
+    controller = world.controller()
+    controller._directory = Directory(NobodyKnows(), lambda _user: (), world.clock)
+    waiting = submitted(world.slurm, "wait")
+    assert controller.keep_lead()
+    controller.run_tick()
+    (job,) = world.slurm.jobs([str(waiting)])
+    assert (job.priority, job.reason) == (0, "JobHeldAdmin")
