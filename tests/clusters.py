@@ -22,6 +22,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+NO_CACHE = "/dev/null/cache"
+"""A folder that nobody can make, not even root."""
 CHROOT_PYTHON = ("env", f"PYTHONPATH={ROOT}", "PYTHONDONTWRITEBYTECODE=1", "python")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.record import record
-from slurm_gpu_policy.policy.ending import ending_words
+from slurm_gpu_policy.policy.explaining.ending import ending_words
 from slurm_gpu_policy.policy.pending import controller_mark, points
 from slurm_gpu_policy.policy.retry import ENDS, allowed, used
 from slurm_gpu_policy.units import counted

@@ -9,19 +9,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from slurm_gpu_policy.model.record import record
-from slurm_gpu_policy.policy.alternatives import (
+from slurm_gpu_policy.policy.explaining.alternatives import (
     other_partitions,
     other_qos,
     shorter,
     smaller,
     without_nice,
 )
-from slurm_gpu_policy.policy.estimating import estimated_start
-from slurm_gpu_policy.policy.limit_reasons import read_limit_reason
-from slurm_gpu_policy.policy.obstacles import blocking
-from slurm_gpu_policy.policy.room import fits_now
+from slurm_gpu_policy.policy.explaining.estimating import estimated_start
+from slurm_gpu_policy.policy.explaining.limit_reasons import read_limit_reason
+from slurm_gpu_policy.policy.explaining.obstacles import blocking
+from slurm_gpu_policy.policy.explaining.room import fits_now
+from slurm_gpu_policy.policy.explaining.waiting import Place
 from slurm_gpu_policy.policy.rules import level_of
-from slurm_gpu_policy.policy.waiting import Place
 from slurm_gpu_policy.units import format_duration
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.job import Job
     from slurm_gpu_policy.model.snapshot import Snapshot
-    from slurm_gpu_policy.policy.alternatives import Alternative
+    from slurm_gpu_policy.policy.explaining.alternatives import Alternative
     from slurm_gpu_policy.policy.ordering import Standing as SitesOrder
     from slurm_gpu_policy.services.line import Line
     from slurm_gpu_policy.services.standing import Ranked

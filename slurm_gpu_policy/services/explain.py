@@ -16,13 +16,13 @@ from slurm_gpu_policy.errors import (
 )
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
-from slurm_gpu_policy.policy.approval_words import Approval, approval_of
 from slurm_gpu_policy.policy.attempts import Attempts, attempts
-from slurm_gpu_policy.policy.ending import ending_words
-from slurm_gpu_policy.policy.estimating import Estimate, estimated_start
-from slurm_gpu_policy.policy.obstacles import blocking, obstacles
+from slurm_gpu_policy.policy.explaining.approval_words import Approval, approval_of
+from slurm_gpu_policy.policy.explaining.ending import ending_words
+from slurm_gpu_policy.policy.explaining.estimating import Estimate, estimated_start
+from slurm_gpu_policy.policy.explaining.obstacles import blocking, obstacles
+from slurm_gpu_policy.policy.explaining.waiting import NO_WORDS, needs_limits, places, waiting_words
 from slurm_gpu_policy.policy.pending import is_eligible
-from slurm_gpu_policy.policy.waiting import NO_WORDS, needs_limits, places, waiting_words
 from slurm_gpu_policy.services.ports import AccountPort, ReadPort
 from slurm_gpu_policy.services.prospects import Prospects, hidden, prospects
 from slurm_gpu_policy.services.selecting import holds
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail
     from slurm_gpu_policy.model.snapshot import Snapshot
-    from slurm_gpu_policy.policy.waiting import Place, Words
+    from slurm_gpu_policy.policy.explaining.waiting import Place, Words
 
 _ID = re.compile(r"(\d+)(?:_(\d+)|_\[[0-9,:%-]+\]|\+(\d+))?", re.ASCII)
 _LARGEST_ID = 2**32 - 3

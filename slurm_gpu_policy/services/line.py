@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from slurm_gpu_policy.policy.explaining.waiting import Place
 from slurm_gpu_policy.policy.priority import priorities
-from slurm_gpu_policy.policy.waiting import Place
 from slurm_gpu_policy.services.standing import Standings
 
 if TYPE_CHECKING:

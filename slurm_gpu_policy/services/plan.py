@@ -19,8 +19,8 @@ from slurm_gpu_policy.model.plan import FileChange, Made, Plan, Present, Uses, W
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.policy import limits_table
-from slurm_gpu_policy.policy.plan import after, difference, forget, remember, without
-from slurm_gpu_policy.policy.wanting import wanted
+from slurm_gpu_policy.policy.planning.plan import after, difference, forget, remember, without
+from slurm_gpu_policy.policy.planning.wanting import wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.record import record
+from slurm_gpu_policy.policy.explaining.share_words import ShareWords
+from slurm_gpu_policy.policy.explaining.term_words import NAMES, decided_by, term_words
 from slurm_gpu_policy.policy.ordering import standing
 from slurm_gpu_policy.policy.pending import is_held, task_count
 from slurm_gpu_policy.policy.priority_settings import read_settings
-from slurm_gpu_policy.policy.share_words import ShareWords
-from slurm_gpu_policy.policy.term_words import NAMES, decided_by, term_words
 from slurm_gpu_policy.services.changes import Changes
 from slurm_gpu_policy.services.line import Line
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.job import Job
     from slurm_gpu_policy.model.snapshot import Snapshot
+    from slurm_gpu_policy.policy.explaining.share_words import Whose
+    from slurm_gpu_policy.policy.explaining.term_words import TermWords
+    from slurm_gpu_policy.policy.explaining.waiting import Place
     from slurm_gpu_policy.policy.ordering import Standing as SitesOrder
-    from slurm_gpu_policy.policy.share_words import Whose
-    from slurm_gpu_policy.policy.term_words import TermWords
-    from slurm_gpu_policy.policy.waiting import Place
     from slurm_gpu_policy.services.changes import Change
     from slurm_gpu_policy.services.standing import Ranked
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
-from slurm_gpu_policy.policy.waiting import NO_WORDS, reason_words
+from slurm_gpu_policy.policy.explaining.waiting import NO_WORDS, reason_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.cluster import Node
     from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.job import Job, JobState, NodeAllocation
-    from slurm_gpu_policy.policy.waiting import Words
+    from slurm_gpu_policy.policy.explaining.waiting import Words
     from slurm_gpu_policy.services.ports import ReadPort
 
 

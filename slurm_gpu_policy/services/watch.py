@@ -9,8 +9,8 @@ from slurm_gpu_policy.errors import JobNotFound, SlurmError, SlurmUnavailable
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
-from slurm_gpu_policy.policy.ending import NO_OUTPUT
-from slurm_gpu_policy.policy.waiting import places_of
+from slurm_gpu_policy.policy.explaining.ending import NO_OUTPUT
+from slurm_gpu_policy.policy.explaining.waiting import places_of
 from slurm_gpu_policy.services.patience import patiently
 from slurm_gpu_policy.services.selecting import Selection, asked
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from slurm_gpu_policy.model.job import AccountingRecord, Job, NodeAllocation
-    from slurm_gpu_policy.policy.waiting import Place
+    from slurm_gpu_policy.policy.explaining.waiting import Place
     from slurm_gpu_policy.services.ports import Clock, SlurmPort
 
 _FIRST_INTERVAL_SECONDS = 1.0

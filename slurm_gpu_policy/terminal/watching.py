@@ -9,7 +9,7 @@ import click
 
 from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.policy.waiting import reason_words
+from slurm_gpu_policy.policy.explaining.waiting import reason_words
 from slurm_gpu_policy.services.selecting import is_range
 from slurm_gpu_policy.services.watch import exit_code, watch
 from slurm_gpu_policy.terminal.following import Follower, tail

@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.clusters import CHROOT_PYTHON, ROOT
+from tests.clusters import CHROOT_PYTHON, NO_CACHE, ROOT
 from tests.e2e.daemons import Site
 
 POLICY = "slurm_gpu_policy.apps.policy"
@@ -23,7 +23,7 @@ class OpenSite(Site):
 
     @property
     def users_environment(self):
-        return {"GPU_POLICY_FILE": str(self.file), "XDG_CACHE_HOME": "/nonexistent"}
+        return {"GPU_POLICY_FILE": str(self.file), "XDG_CACHE_HOME": NO_CACHE}
 
     def ask(self, *args, user="u1", program=POLICY, **kwargs):
         """Run a program of ours as *user*; the answer has text."""

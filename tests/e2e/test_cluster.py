@@ -96,15 +96,23 @@ class Scratch:
 
     def processes(self):
         """Pids of all that carries this cluster's mark."""
-        mark = f"CLUSTER_MARK={self.folder}/state:".encode()
-        found = set()
-        for entry in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                if mark in entry.read_bytes():
-                    found.add(int(entry.parent.name))
-            except OSError:
-                continue
-        return found
+        return marked(f"{self.folder}/state")
+
+
+NATIVE_STATE = "/var/lib/slurm-gpu-policy/cluster-native"
+
+
+def marked(state):
+    """Pids of the daemons of the cluster whose state is in that folder."""
+    mark = f"CLUSTER_MARK={state}:".encode()
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in entry.read_bytes():
+                found.add(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -151,14 +159,11 @@ def test_the_machines_own_commands_speak_to_the_native_cluster(cluster):
 
 
 def test_up_again_starts_nothing(cluster):
-    def started():
-        done = call("ps", "-C", "slurmctld,slurmd,slurmdbd,mariadbd,munged", "-o", "pid=")
-        return set(done.stdout.split())
-
-    before = started()
+    before = marked(NATIVE_STATE)
+    assert before
     done = call(ROOT / "vagrant/cluster", "up", "native")
     assert (done.returncode, "already up" in done.stdout) == (0, True), done.stderr
-    assert before <= started()
+    assert marked(NATIVE_STATE) == before
 
 
 def test_the_accounts_are_a_tree_and_u4_may_not_use_high(cluster):

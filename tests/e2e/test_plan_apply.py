@@ -9,7 +9,7 @@ import threading
 import pytest
 import yaml
 
-from tests.clusters import CHROOT_PYTHON, ROOT, PrivateCluster, require_cluster
+from tests.clusters import CHROOT_PYTHON, NO_CACHE, ROOT, PrivateCluster, require_cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.root]
 
@@ -101,7 +101,7 @@ class Site:
     def program(self, *args, policy=None, folder=None, user="root", env=None, check=True):
         """Run gpu-policy ARGS under *policy*; its code must be 0 if *check*."""
         self.write_policy(policy, folder)
-        more = {"GPU_POLICY_FILE": str(self.file), "XDG_CACHE_HOME": "/nonexistent", **(env or {})}
+        more = {"GPU_POLICY_FILE": str(self.file), "XDG_CACHE_HOME": NO_CACHE, **(env or {})}
         done = self.cluster.ours(
             "slurm_gpu_policy.apps.policy", *args, user=user, env=more, check=False
         )
@@ -120,7 +120,7 @@ class Site:
         command = ("-m", "slurm_gpu_policy.apps.policy", "apply", "--yes")
         return self.cluster.run(
             "timeout", *how, "-s", "KILL", f"{seconds:.3f}", *python, *command,
-            env={"GPU_POLICY_FILE": str(self.file), "XDG_CACHE_HOME": "/nonexistent"}, check=False,
+            env={"GPU_POLICY_FILE": str(self.file), "XDG_CACHE_HOME": NO_CACHE}, check=False,
         )  # fmt: skip
 
     def write_policy(self, policy, folder=None):

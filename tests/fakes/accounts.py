@@ -16,8 +16,8 @@ from contextlib import contextmanager
 
 from slurm_gpu_policy.errors import NotAllowed, SlurmRefused
 from slurm_gpu_policy.model.plan import INHERITED, NONE, UNLIMITED, YES, Made, Present
-from slurm_gpu_policy.policy.outlook import names_in
-from slurm_gpu_policy.policy.wanting import list_text
+from slurm_gpu_policy.policy.planning.outlook import names_in
+from slurm_gpu_policy.policy.planning.wanting import list_text
 
 _LIMITS = dict.fromkeys(
     ("gpus", "gpus_per_job", "time", "running_jobs", "submitted_jobs"), UNLIMITED

@@ -6,8 +6,8 @@ import json
 from functools import lru_cache
 
 from slurm_gpu_policy.model.plan import Made, Uses
-from slurm_gpu_policy.policy.plan import difference, forget, remember, without
-from slurm_gpu_policy.policy.wanting import wanted
+from slurm_gpu_policy.policy.planning.plan import difference, forget, remember, without
+from slurm_gpu_policy.policy.planning.wanting import wanted
 from tests.builders import make_policy
 
 from .accounts import FakeAccounts

@@ -12,8 +12,8 @@ from slurm_gpu_policy.terminal.text import iso
 
 if TYPE_CHECKING:
     from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail
-    from slurm_gpu_policy.policy.approval_words import Approval
     from slurm_gpu_policy.policy.attempts import Attempts
+    from slurm_gpu_policy.policy.explaining.approval_words import Approval
     from slurm_gpu_policy.services.explain import Explanation
     from slurm_gpu_policy.services.prospects import Ahead, Prospects
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_gpu_policy.config.loader import BUILTIN, find_policy_file
 from slurm_gpu_policy.errors import PolicyFileError
-from slurm_gpu_policy.policy.plan_words import in_words
+from slurm_gpu_policy.policy.planning.plan_words import in_words
 from slurm_gpu_policy.terminal.text import say
 from slurm_gpu_policy.units import counted
 

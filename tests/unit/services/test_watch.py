@@ -11,7 +11,7 @@ import pytest
 from slurm_gpu_policy.model.ids import JobId
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.submission import Submission
-from slurm_gpu_policy.policy.waiting import places_of
+from slurm_gpu_policy.policy.explaining.waiting import places_of
 from slurm_gpu_policy.services.selecting import Selection
 from slurm_gpu_policy.services.watch import exit_code, watch
 from tests.builders import make_job

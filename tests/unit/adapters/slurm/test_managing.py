@@ -12,8 +12,8 @@ from slurm_gpu_policy.adapters.slurm.run import Answer
 from slurm_gpu_policy.config.schema import Policy
 from slurm_gpu_policy.errors import NotAllowed, SlurmRefused, SlurmUnavailable
 from slurm_gpu_policy.model.plan import Change, FieldChange
-from slurm_gpu_policy.policy.plan_words import FIELDS
-from slurm_gpu_policy.policy.wanting import wanted
+from slurm_gpu_policy.policy.planning.plan_words import FIELDS
+from slurm_gpu_policy.policy.planning.wanting import wanted
 from tests.fakes import accounts as fake
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.plan import INHERITED, NONE, UNLIMITED
-from slurm_gpu_policy.policy.wanting import list_text
+from slurm_gpu_policy.policy.planning.wanting import list_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

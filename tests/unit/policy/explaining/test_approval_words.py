@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.policy.approval_words import approval_of
+from slurm_gpu_policy.policy.explaining.approval_words import approval_of
 from tests.builders import NOW, make_job, make_policy, make_snapshot
 
 POLICY = make_policy(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.plan import YES
-from slurm_gpu_policy.policy.outlook import ROOT, names_in
+from slurm_gpu_policy.policy.planning.outlook import ROOT, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from slurm_gpu_policy.model.plan import ObjectId, Present, Wanted
-    from slurm_gpu_policy.policy.outlook import Outlook
+    from slurm_gpu_policy.policy.planning.outlook import Outlook
 
 
 def conflicts(wanted: Wanted, outlook: Outlook) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.policy.ending import ending_words
+from slurm_gpu_policy.policy.explaining.ending import ending_words
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the policy file wants of Slurm's accounts and QOS, as :class:`~..model.plan.Wanted`."""
+"""What the policy file wants of Slurm's accounts and QOS (``model.plan.Wanted``)."""
 
 from __future__ import annotations
 

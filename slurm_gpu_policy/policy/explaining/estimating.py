@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.hostlist import expand
 from slurm_gpu_policy.model.record import record
+from slurm_gpu_policy.policy.explaining.room import is_of
 from slurm_gpu_policy.policy.pending import is_eligible, is_held, task_count
-from slurm_gpu_policy.policy.room import is_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from slurm_gpu_policy.policy.explaining.term_words import decided_by, points, term_words
 from slurm_gpu_policy.policy.priority import Claim, Place, Settings, Weights, terms
-from slurm_gpu_policy.policy.term_words import decided_by, points, term_words
 from tests.builders import NOW
 
 SETTINGS = Settings(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from slurm_gpu_policy.policy.explaining.share_words import ShareWords, times
 from slurm_gpu_policy.policy.fair_share_classic import classic_fair_share
 from slurm_gpu_policy.policy.fair_tree import Member, fair_tree
-from slurm_gpu_policy.policy.share_words import ShareWords, times
 
 TREE = (
     Member("root", usage=100.0),

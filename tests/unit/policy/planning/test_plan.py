@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slurm_gpu_policy.model.plan import Made
-from slurm_gpu_policy.policy.plan_words import in_words
+from slurm_gpu_policy.policy.planning.plan_words import in_words
 from tests.fakes.site import CLUSTER, Site
 
 

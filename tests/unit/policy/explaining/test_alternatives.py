@@ -9,7 +9,7 @@ import pytest
 from slurm_gpu_policy.model.account import Qos
 from slurm_gpu_policy.model.cluster import NodeGpus
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.policy.alternatives import (
+from slurm_gpu_policy.policy.explaining.alternatives import (
     other_partitions,
     other_qos,
     shorter,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.policy import rules
+from slurm_gpu_policy.policy.explaining.room import is_of
 from slurm_gpu_policy.policy.pending import is_eligible, is_held
-from slurm_gpu_policy.policy.room import is_of
 from slurm_gpu_policy.units import counted, format_duration
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from slurm_gpu_policy.model.cluster import NodeGpus
-from slurm_gpu_policy.policy.room import fits_now, free_on, holds_at_all, is_of
+from slurm_gpu_policy.policy.explaining.room import fits_now, free_on, holds_at_all, is_of
 from tests.builders import make_job, make_node
 
 

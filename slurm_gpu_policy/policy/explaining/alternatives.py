@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from slurm_gpu_policy.model.ids import JobId
 from slurm_gpu_policy.model.record import record
+from slurm_gpu_policy.policy.explaining.room import fits_now, free_on, holds_at_all
 from slurm_gpu_policy.policy.limits import enforces, sources
-from slurm_gpu_policy.policy.room import fits_now, free_on, holds_at_all
 from slurm_gpu_policy.units import counted, format_duration
 
 if TYPE_CHECKING:

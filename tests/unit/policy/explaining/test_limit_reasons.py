@@ -6,8 +6,8 @@ import pytest
 
 from slurm_gpu_policy.model.account import Association, Qos
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.policy.limit_reasons import LimitReason, read_limit_reason
-from slurm_gpu_policy.policy.waiting import waiting_words
+from slurm_gpu_policy.policy.explaining.limit_reasons import LimitReason, read_limit_reason
+from slurm_gpu_policy.policy.explaining.waiting import waiting_words
 from tests.builders import make_association, make_job, make_partition, make_snapshot
 
 

@@ -20,10 +20,10 @@ from slurm_gpu_policy.model.plan import (
     Made,
     Plan,
 )
-from slurm_gpu_policy.policy.conflicts import conflicts
-from slurm_gpu_policy.policy.outlook import CLOSED, ROOT, Outlook, names_in
-from slurm_gpu_policy.policy.removals import Removals
-from slurm_gpu_policy.policy.wanting import list_text
+from slurm_gpu_policy.policy.planning.conflicts import conflicts
+from slurm_gpu_policy.policy.planning.outlook import CLOSED, ROOT, Outlook, names_in
+from slurm_gpu_policy.policy.planning.removals import Removals
+from slurm_gpu_policy.policy.planning.wanting import list_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.tag import CONTROLLER, read_tag
-from slurm_gpu_policy.policy.limit_reasons import limit_facts, limit_words, read_limit_reason
+from slurm_gpu_policy.policy.explaining.limit_reasons import (
+    limit_facts,
+    limit_words,
+    read_limit_reason,
+)
 from slurm_gpu_policy.units import format_duration
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slurm_gpu_policy.model.cluster import Reservation
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.policy.obstacles import blocking, obstacles
+from slurm_gpu_policy.policy.explaining.obstacles import blocking, obstacles
 from tests.builders import NOW, make_job, make_partition, make_policy, make_snapshot
 
 BOTH = ("gpu01", "gpu02")

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.policy import estimating
-from slurm_gpu_policy.policy.estimating import estimated_start
+from slurm_gpu_policy.policy.explaining import estimating
+from slurm_gpu_policy.policy.explaining.estimating import estimated_start
 from tests.builders import NOW, make_job, make_node, make_partition, make_snapshot
 
 

@@ -7,7 +7,7 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slurm_gpu_policy.policy.plan import after
+from slurm_gpu_policy.policy.planning.plan import after
 from tests.fakes.accounts import FakeAccounts
 from tests.fakes.site import CLUSTER, Site, wanted_by
 

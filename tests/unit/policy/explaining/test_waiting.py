@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from slurm_gpu_policy.model.cluster import NodeGpus, Reservation
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.policy.waiting import (
+from slurm_gpu_policy.policy.explaining.waiting import (
     dependency_words,
     needs_limits,
     places,
@@ -21,7 +21,7 @@ from slurm_gpu_policy.policy.waiting import (
 )
 from tests.builders import make_job, make_node, make_partition, make_snapshot
 
-REASONS = (Path(__file__).parents[2] / "data/slurm/pending_reasons.txt").read_text().split()
+REASONS = (Path(__file__).parents[3] / "data/slurm/pending_reasons.txt").read_text().split()
 
 NODES_REQUIRED = (
     "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
