@@ -214,8 +214,11 @@ def changes_script(jobs: list[str], seed: int) -> str:
 
 
 def last_calculation(cluster) -> int:
-    """Return the second of Slurm's last calculation."""
-    packed = (cluster.state / "spool/slurmctld/priority_last_decay_ran").read_bytes()
+    """Return the second of Slurm's last calculation; 0 in the moment in which it is written."""
+    try:
+        packed = (cluster.state / "spool/slurmctld/priority_last_decay_ran").read_bytes()
+    except FileNotFoundError:  # it is unlinked, then linked anew
+        return 0
     return int.from_bytes(packed[:8], "big")
 
 
