@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from slurm_gpu_policy.errors import RequestError
+from slurm_gpu_policy.model.address import parse_address
 from slurm_gpu_policy.units import parse_duration, parse_memory, parse_money
 
 
@@ -33,6 +34,23 @@ def _from_text(parse: Any) -> BeforeValidator:
 Duration = Annotated[int, _from_text(parse_duration), Field(json_schema_extra={"unit": "duration"})]
 Memory = Annotated[int, _from_text(parse_memory), Field(json_schema_extra={"unit": "memory"})]
 Price = Annotated[int, _from_text(parse_money), Field(json_schema_extra={"unit": "money"})]
+Factor = Annotated[int, _from_text(parse_money), Field(json_schema_extra={"unit": "factor"})]
+"""Millionths, written as a decimal of at most six places: ``0.5``."""
+Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+
+def _check_address(value: str) -> str:
+    if value:
+        try:
+            parse_address(value)
+        except RequestError as error:
+            raise ValueError(str(error)) from error
+    return value
+
+
+Address = Annotated[str, AfterValidator(_check_address), Field(json_schema_extra={"unit": "address"})]
+"""HOST:PORT; an empty text where the field's description says what that means."""
 Version = Annotated[Literal[1], BeforeValidator(lambda value: 1 if value == "1" else value)]
 """The loader hands over texts, and a Literal takes nothing but its own value."""
 Count = Annotated[int, Field(ge=0, le=1_000_000)]

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from slurm_gpu_policy.config.accounts import Account, ManagedName, NoTwins
 from slurm_gpu_policy.config.applying import Apply
 from slurm_gpu_policy.config.approvals import Approvals
+from slurm_gpu_policy.config.budgets import Budget, Ledger
 from slurm_gpu_policy.config.builtin import WORKLOADS
 from slurm_gpu_policy.config.controller import Controller
 from slurm_gpu_policy.config.fields import (
@@ -35,6 +36,7 @@ from slurm_gpu_policy.config.fields import (
 )
 from slurm_gpu_policy.config.ordering import Ordering
 from slurm_gpu_policy.config.over_quota import OverQuota
+from slurm_gpu_policy.config.pricing import Pricing
 from slurm_gpu_policy.config.qos import Qos
 from slurm_gpu_policy.config.retries import Retries
 from slurm_gpu_policy.config.submission import Submission
@@ -233,6 +235,15 @@ class Policy(Strict):
     workloads: dict[Name, Workload] = Field(
         default_factory=dict,
         description="Workload classes by name: the built-in ones, and the site's own.",
+    )
+    pricing: Pricing | None = Field(
+        default=None, description="What jobs cost, beside the prices in `gpu_types`."
+    )
+    budgets: dict[ManagedName, Budget] = Field(
+        default_factory=dict, description="Who may spend how much, by name."
+    )
+    ledger: Ledger = Field(
+        default=Ledger(), description="How the books are kept, and what follows from them."
     )
     limits: Limits = Field(default=Limits(), description="Limits of the site.")
     retries: Retries = Field(

@@ -44,6 +44,14 @@ ROUTE_TIME: Final = "R-305"
 COST_ESTIMATE: Final = "C-401"
 COST_CAP: Final = "C-402"
 COST_UNKNOWN: Final = "C-403"
+COST_TIME: Final = "C-404"
+COST_MINIMUM: Final = "C-405"
+REFUND_NODE: Final = "C-406"
+REFUND_PREEMPTION: Final = "C-407"
+SURCHARGE_IDLE: Final = "C-408"
+COST_NEVER_RAN: Final = "C-409"
+COST_RUN: Final = "C-410"
+REFUND_BY_HAND: Final = "C-411"
 
 # S-5xx: the script.
 SCRIPT_CONFLICT: Final = "S-501"
@@ -84,6 +92,20 @@ APPROVAL_EXPIRED: Final = "V-905"
 APPROVAL_CHANGED: Final = "V-906"
 APPROVAL_MOOT: Final = "V-907"
 PRIORITY_CLASS: Final = "V-908"
+
+# B-0xx: budgets.
+BUDGET_HARD: Final = "B-001"
+BUDGET_SOFT: Final = "B-002"
+BUDGET_RESERVE: Final = "B-003"
+BUDGET_RELEASE: Final = "B-004"
+BUDGET_PERIOD: Final = "B-005"
+BUDGET_HOLD: Final = "B-006"
+BUDGET_QOS: Final = "B-007"
+BUDGET_SLURM: Final = "B-008"
+BUDGET_END: Final = "B-009"
+BUDGET_WARNING: Final = "B-010"
+BUDGET_CORRECTION: Final = "B-011"
+BUDGET_BY_HAND: Final = "B-012"
 
 KNOWN: Final = frozenset(
     value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str)
