@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from slurm_gpu_policy.config.accounts import NAME_PATTERN
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -15,6 +17,7 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
 _NULL = frozenset({"null", "Null", "NULL"})
 _TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _NAME = re.compile(r"[^\s,|;=()]{1,255}")
+_ACCOUNT = re.compile(NAME_PATTERN, re.ASCII)
 _MOST_NODES_NAMED = 4
 
 _HEAD = """\
@@ -46,6 +49,33 @@ defaults:
 # workloads:
 #   training:
 #     default_time: 12h
+
+# What gpu-policyd does with the queue, where `enforcement` is enforce (docs/policy.md).
+#
+# Who goes first: fcfs, sjf, fair_share, priority; slurm leaves it to Slurm.
+# ordering:
+#   kind: fair_share
+#
+# When a job that failed by no fault of its own is started again.
+# retries:
+#   most: 3
+#
+# Which jobs wait for whose approval.
+# approvals:
+#   thresholds:
+#     - gpus: 16
+#   approvers:
+#     coordinators: true
+#
+# What jobs cost at which hour, and who may spend how much (docs/budgets.md).
+# pricing:
+#   timezone: UTC
+#   hours:
+#     - {{start: '20:00', end: '08:00', factor: 0.5}}
+# budgets:
+#   {account}:
+#     amount: 1000
+#     period: month
 """
 
 
@@ -60,7 +90,9 @@ def starting_policy(snapshot: Snapshot) -> str:
     parts.extend(_clusters(cluster, snapshot.nodes))
     parts.extend(_gpu_types(snapshot))
     parts.extend(_limits(snapshot))
-    parts.append(_TAIL)
+    accounts = sorted({item.account for item in snapshot.associations} - {"root"})
+    named = next((name for name in accounts if _is_account(name)), "my-account")
+    parts.append(_TAIL.format(account=_quoted(named)))
     return "".join(parts)
 
 
@@ -125,6 +157,10 @@ def _limits(snapshot: Snapshot) -> Iterator[str]:
         yield "#   accounts:\n"
         yield from (f"#     {_quoted(name)}: {{gpus: 16}}\n" for name in named)
     yield "\n"
+
+
+def _is_account(text: str) -> bool:
+    return bool(_ACCOUNT.fullmatch(text))
 
 
 def _is_name(text: str) -> bool:

@@ -16,6 +16,8 @@ from slurm_gpu_policy.terminal.text import print_json, say
 from slurm_gpu_policy.units import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from slurm_gpu_policy.config.schema import Policy
 
 _STDIN = "(standard input)"
@@ -120,9 +122,28 @@ def _contents(policy: Policy) -> dict[str, Any]:
         "workloads": len(policy.workloads),
         "limited_users": len(limits.users),
         "limited_accounts": len(limits.accounts),
+        "limits_everyone": any(value is not None for value in vars(limits.everyone).values()),
+        "accounts": len(policy.accounts),
+        "qos": len(policy.qos),
+        "budgets": len(policy.budgets),
+        "ordering": policy.ordering.kind if policy.ordering else None,
+        "approval_thresholds": len(policy.approvals.thresholds),
         "enforcement": policy.enforcement,
         "currency": policy.currency,
     }
+
+
+def _parts_in_use(policy: Policy) -> Iterator[str]:
+    """Yield a line for each part of the file that is not always there."""
+    if policy.accounts or policy.qos:
+        accounts = counted(len(policy.accounts), "account")
+        yield f"  in Slurm    {accounts}, {len(policy.qos)} QOS (gpu-policy plan)"
+    if policy.budgets:
+        yield f"  budgets     {', '.join(policy.budgets)}"
+    if policy.ordering:
+        yield f"  ordering    {policy.ordering.kind}"
+    if policy.approvals.thresholds:
+        yield f"  approvals   {counted(len(policy.approvals.thresholds), 'threshold')}"
 
 
 def _show(
@@ -146,5 +167,12 @@ def _show(
     say(f"{path} is right" + (f", with {counted(len(warnings), 'warning')}" if warnings else ""))
     say(f"  GPU types   {types} ({found['priced_gpu_types']} with a price in {policy.currency})")
     say(f"  workloads   {', '.join(policy.workloads)}")
-    say(f"  limits      {found['limited_users']} users, {found['limited_accounts']} accounts")
+    limited = [
+        *(["everyone"] if found["limits_everyone"] else []),
+        counted(found["limited_users"], "user"),
+        counted(found["limited_accounts"], "account"),
+    ]
+    say(f"  limits      {', '.join(limited)}")
+    for words in _parts_in_use(policy):
+        say(words)
     say(f"  enforcement {policy.enforcement}")

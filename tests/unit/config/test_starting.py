@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,17 @@ def test_the_proposals_are_right_once_their_mark_is_taken_away():
     policy = validate("\n".join(lines).encode(), "proposal")
     assert policy.limits.accounts["nlp"].gpus == 16
     assert policy.limits.everyone.time == 3 * 86400
+
+
+def test_all_that_can_be_proposed_is_right_taken_together():
+    text = starting_policy(make_snapshot())
+    tail = text[text.index("# What gpu-policyd does") :].splitlines()
+    lines = [line[2:] for line in tail if re.match(r"# ([a-z_]+:| )", line)]
+    policy = validate("\n".join(lines).encode(), "proposal")
+    assert policy.ordering.kind == "fair_share"
+    assert policy.approvals.thresholds[0].gpus == 16
+    assert policy.pricing.hours[0].factor == 500_000
+    assert policy.budgets["nlp"].period == "month"
 
 
 def test_a_cluster_without_gpu_types_gets_an_untyped_file():

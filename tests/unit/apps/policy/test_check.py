@@ -47,6 +47,24 @@ def test_a_right_file_ends_with_zero_and_says_what_it_holds(gpu_policy, file):
     assert "h100 (1 with a price in EUR)" in result.out
 
 
+def test_a_right_file_says_which_of_its_parts_do_something(gpu_policy, file):
+    path = file(
+        "limits: {everyone: {gpus: 8}, users: {u1: {gpus: 2}}}\n"
+        "accounts: {vision: {}}\nqos: {low: {}}\n"
+        "budgets: {vision: {amount: 100}}\nordering: {kind: fcfs}\n"
+        "approvals: {thresholds: [{gpus: 4}], approvers: {users: [u2]}}\n"
+    )
+    out = gpu_policy("check", path).out
+    assert "limits      everyone, 1 user, 0 accounts" in out
+    assert "in Slurm    1 account, 1 QOS (gpu-policy plan)" in out
+    assert "budgets     vision" in out
+    assert "ordering    fcfs" in out
+    assert "approvals   1 threshold" in out
+    contents = gpu_policy("check", "--json", path).json["contents"]
+    assert contents["limits_everyone"]
+    assert (contents["budgets"], contents["ordering"]) == (1, "fcfs")
+
+
 def test_every_error_is_named_with_file_line_field_found_and_wanted(gpu_policy, file):
     path = file(WRONG)
     result = gpu_policy("check", path)
