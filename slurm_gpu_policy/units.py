@@ -52,7 +52,10 @@ def parse_duration(text: str) -> int:
         )
         raise RequestError(msg)
     if not 0 < total <= _MAX_SECONDS:
-        msg = f"the duration {text!r} must be more than zero and at most what Slurm can hold"
+        msg = (
+            f"{text!r} is not a duration that can be used: "
+            "more than zero, such as 60s, and at most what Slurm can hold"
+        )
         raise RequestError(msg)
     return total
 
@@ -93,6 +96,20 @@ def parse_money(text: str) -> int:
         msg = f"{text!r} is not an amount of money: write a plain decimal such as 12 or 12.50"
         raise RequestError(msg)
     return int(match[1]) * MICRO + int((match[2] or "").ljust(6, "0"))
+
+
+def parse_gpu_hours(text: str) -> int:
+    """Return the GPU-seconds in a decimal number of GPU-hours such as ``1.5``.
+
+    Raises:
+        RequestError: *text* is no such number, or makes no whole number of seconds.
+    """
+    match = re.fullmatch(_MONEY, text.strip(), re.ASCII)
+    part = (match[2] or "").ljust(6, "0") if match else ""
+    if match is None or int(part) * 3600 % MICRO:
+        msg = f"{text!r} is no number of GPU-hours: a plain decimal, of whole GPU-seconds: 1.5"
+        raise RequestError(msg)
+    return int(match[1]) * 3600 + int(part) * 3600 // MICRO
 
 
 def format_money(micros: int) -> str:

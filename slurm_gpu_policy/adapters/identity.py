@@ -24,6 +24,16 @@ def current_user() -> str:
         raise RequestError(msg) from error
 
 
+def user_id_of(user: str) -> int | None:
+    """Return the id of a user by name or number; ``None`` where this machine does not know it."""
+    if user.isdecimal():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
 def groups_of(user: str) -> tuple[str, ...]:
     """Return the names of a user's groups; empty where this machine does not know the user."""
     try:

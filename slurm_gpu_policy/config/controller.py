@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from slurm_gpu_policy.config.fields import Duration, Name, Positive, Strict
+from slurm_gpu_policy.config.fields import Address, Duration, Name, Positive, Strict
 
 
 class Controller(Strict):
     """`gpu-policyd`: how often it looks, where it keeps its records, how it is reached.
 
-    A change of `database`, `socket`, `metrics`, `actor` or `lease` takes effect at the next
-    start, as that of `slurm` does; all else with a reload (SIGHUP).
+    A change of `database`, `socket`, `listen`, `metrics`, `actor` or `lease` takes effect at the
+    next start, as that of `slurm` does; all else with a reload (SIGHUP).
     """
 
     tick: Duration = Field(
@@ -45,9 +45,19 @@ class Controller(Strict):
         pattern=r"^/",
         description="Unix socket on which `gpu-policy approve` and its like reach `gpu-policyd`.",
     )
-    metrics: str = Field(
+    listen: Address = Field(
+        default="",
+        description="Address on which `gpu-policyd` takes requests from other machines, which "
+        "carry a MUNGE credential: `HOST:PORT`, such as `10.0.0.1:9812`, or `0.0.0.0:9812` for all "
+        "of its addresses; `''` for none.",
+    )
+    reach: Address = Field(
+        default="",
+        description="Address at which `gpu-policyd` is asked from machines that do not have its "
+        "socket (login nodes): `HOST:PORT`; `''`: it is asked on the socket only.",
+    )
+    metrics: Address = Field(
         default="127.0.0.1:9811",
-        pattern=r"^(|.+:\d{1,5})$",
         description="Address of the metrics for Prometheus; `''` for none.",
     )
     actor: Name | None = Field(

@@ -39,7 +39,6 @@ Factor = Annotated[int, _from_text(parse_money), Field(json_schema_extra={"unit"
 Percent = Annotated[int, Field(ge=0, le=100)]
 
 
-
 def _check_address(value: str) -> str:
     if value:
         try:
@@ -49,7 +48,9 @@ def _check_address(value: str) -> str:
     return value
 
 
-Address = Annotated[str, AfterValidator(_check_address), Field(json_schema_extra={"unit": "address"})]
+Address = Annotated[
+    str, AfterValidator(_check_address), Field(json_schema_extra={"unit": "address"})
+]
 """HOST:PORT; an empty text where the field's description says what that means."""
 Version = Annotated[Literal[1], BeforeValidator(lambda value: 1 if value == "1" else value)]
 """The loader hands over texts, and a Literal takes nothing but its own value."""

@@ -9,7 +9,9 @@ from slurm_gpu_policy.model.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
 
+    from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.cluster import ClusterConfig, Node
     from slurm_gpu_policy.model.snapshot import Snapshot
 
@@ -90,6 +92,66 @@ def _scheduling(settings: Mapping[str, str]) -> Iterator[Finding]:
             "Slurm starts jobs in the order they came: fair share has no effect",
             "set PriorityType=priority/multifactor in slurm.conf",
         )
+    yield from _steering(settings)
+
+
+def _steering(settings: Mapping[str, str]) -> Iterator[Finding]:
+    """Look for what undoes the site factors by which orderings act."""
+    if "incr_only" in _words(settings, "PriorityFlags"):
+        yield Finding(
+            "warn",
+            "priority flags",
+            "Slurm never lowers a job's priority (INCR_ONLY): an ordering can only raise jobs",
+            "take INCR_ONLY out of PriorityFlags in slurm.conf",
+        )
+    plugin = settings.get("PrioritySiteFactorPlugin", "")
+    if plugin not in {"", "(null)", "site_factor/none"}:
+        yield Finding(
+            "warn",
+            "site factors",
+            f"{plugin} sets the site factors of jobs, and overwrites those that orderings give",
+            "take PrioritySiteFactorPlugin out of slurm.conf, or `ordering` out of the policy file",
+        )
+
+
+def controller_finding(
+    policy: Policy, where: str, answer: Mapping[str, Any] | None, trouble: str
+) -> Finding:
+    """Return what there is to say of gpu-policyd, looked for at *where*.
+
+    *answer* is to its request ``status``; where there is none, *trouble* says why.
+    """
+    if answer is None:
+        if not _wants_controller(policy):
+            return Finding("ok", "gpu-policyd", "not here, and the policy file needs none")
+        return Finding(
+            "warn",
+            "gpu-policyd",
+            trouble,
+            "systemctl status gpu-policyd on its machine; from others, look at controller.reach",
+        )
+    problems = [*answer["policy_problems"], *answer["last_errors"]]
+    if problems:
+        return Finding(
+            "warn",
+            "gpu-policyd",
+            f"{answer['actor']} answers {where} and has trouble: {problems[0]}",
+            "gpu-policy status",
+        )
+    role = "leads" if answer["leading"] else "stands by"
+    return Finding("ok", "gpu-policyd", f"{answer['actor']} answers {where}, and {role}")
+
+
+def _wants_controller(policy: Policy) -> bool:
+    """Whether the policy file has something that only gpu-policyd does, or says where it is."""
+    return bool(
+        policy.ordering
+        or policy.over_quota
+        or policy.approvals.thresholds
+        or policy.budgets
+        or policy.controller.reach
+        or policy.controller.listen
+    )
 
 
 def _accounting(settings: Mapping[str, str]) -> Iterator[Finding]:

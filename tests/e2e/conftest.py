@@ -88,10 +88,9 @@ def cluster():
 
 
 @pytest.fixture
-def users(cluster):
-    """u1 to u4; what a test leaves in the queue is cancelled after it."""
+def people(cluster):
+    """u1 to u4, who leave nothing in the queue."""
     names = ("u1", "u2", "u3", "u4")
-    before = queued()
     started: list[subprocess.Popen] = []
     yield {name: User(name, Path(pwd.getpwnam(name).pw_dir), programs(), started) for name in names}
     for process in started:
@@ -99,6 +98,13 @@ def users(cluster):
         for pipe in (process.stdin, process.stdout, process.stderr):
             pipe.close()
         process.wait()
+
+
+@pytest.fixture
+def users(people):
+    """u1 to u4; what a test leaves in the queue is cancelled after it."""
+    before = queued()
+    yield people
     if left := queued() - before:
         subprocess.run(["scancel", *left], check=False, capture_output=True)
 

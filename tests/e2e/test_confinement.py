@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import shutil
+import socket
 import stat
 import subprocess
 import tempfile
@@ -18,8 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from slurm_gpu_policy import resources
+from slurm_gpu_policy import bootstrap, resources
+from slurm_gpu_policy.errors import ControllerUnavailable
+from tests.builders import make_policy
 from tests.clusters import programs
+from tests.e2e.daemons import Controller, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.root]
 
@@ -69,9 +73,14 @@ def state():
     shutil.rmtree(folder)
 
 
+def confining(state):
+    """Return the beginning of a command line that runs the rest of it confined."""
+    return ["unshare", "--mount", "bash", "-c", CONFINE, "confine", state]
+
+
 def confined(state, *argv):
     return subprocess.run(
-        ["unshare", "--mount", "bash", "-c", CONFINE, "confine", state, *argv],
+        [*confining(state), *argv],
         capture_output=True,
         text=True,
         check=False,
@@ -105,3 +114,24 @@ def test_a_tick_needs_no_more_than_the_unit_gives(cluster, state):
     database = state / "policy.db"
     assert stat.S_IMODE(database.stat().st_mode) == 0o600
     assert database.owner() == "slurm"
+
+
+def test_it_answers_other_machines_with_no_more_than_the_unit_gives(cluster, state):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    policy = state / "policy.yaml"
+    policy.write_text(
+        f"controller:\n  database: sqlite:///{state}/policy.db\n"
+        f"  socket: {state}/gpu-policyd.sock\n  listen: {address}\n  metrics: ''\n"
+    )
+    argv = [*python(), "-m", "slurm_gpu_policy.apps.controller", "--config", policy]
+    up = Controller([*confining(state), *argv], None, state / "log")
+    try:
+        eventually(lambda: up.events("leads"), seconds=60)
+        login_node = make_policy(controller={"socket": "/run/not-here/sock", "reach": address})
+        assert bootstrap.ask_controller(login_node, {"request": "status"})["leading"] is True
+        assert up.end() == 0
+    finally:
+        up.kill()
+    with pytest.raises(ControllerUnavailable, match="nobody listens there"):
+        bootstrap.ask_controller(login_node, {"request": "status"})

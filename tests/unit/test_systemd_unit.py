@@ -61,6 +61,13 @@ def test_a_user_at_the_socket_is_seen_as_who_they_are():
     assert settings()["PrivateUsers"] == ["no"]
 
 
+def test_it_may_listen_for_other_machines_and_ask_munged_and_postgresql():
+    unit = settings()
+    families = set(unit["RestrictAddressFamilies"][0].split())
+    assert families == {"AF_UNIX", "AF_INET", "AF_INET6"}
+    assert not {"SocketBindDeny", "IPAddressDeny", "PrivateNetwork"} & unit.keys()
+
+
 def test_what_no_restart_helps_is_not_restarted():
     from slurm_gpu_policy.terminal.border import WRONG_POLICY_FILE, WRONG_USE  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What goes over the socket.
+"""What is asked and answered, by whatever way (over the network it is sealed: sealing.py).
 
 Request: ``{"request": NAME, ...}``. Answer: ``{"ok": true, "result": {...}}`` or ``{"ok": false,
 "error": KIND, "message": TEXT}``, where KIND is the name of a class in errors.py; ``fields`` has

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _OLDEST_SECONDS = 7 * 86400
 """Beyond this an answer says too little of today's limits, even while slurmdbd is down."""
-_FILES = ("/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf")
+FILES = ("/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf")
 """Slurm's configuration where packages put it, and where a configless cluster's node has it."""
 _WHOSE = re.compile(
     rb"^[ \t]*(?:ClusterName|SlurmctldHost|ControlMachine|AccountingStorageHost)[ \t]*=[ \t]*\S+",
@@ -68,7 +68,7 @@ def _cluster() -> str:
     Where no name is found (Slurm was built for another place), this machine's name serves.
     """
     chosen = os.environ.get("SLURM_CONF", "")
-    for path in (chosen,) if chosen else _FILES:
+    for path in (chosen,) if chosen else FILES:
         text = _read(path)
         names = _WHOSE.findall(text)
         for included in _INCLUDED.findall(text):

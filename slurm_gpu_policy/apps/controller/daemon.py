@@ -34,7 +34,7 @@ _LEAVE_SECONDS = 30.0
 """How long the end waits for a request that is under way."""
 _LEAVE = (signal.SIGTERM, signal.SIGINT)
 _NONE_TOLD = ("", float("-inf"))
-_AT_START = ("database", "socket", "metrics", "actor", "lease")
+_AT_START = ("database", "socket", "listen", "metrics", "actor", "lease")
 """Fields of the policy file's part ``controller`` of which a reload takes no notice."""
 
 
@@ -68,7 +68,7 @@ class Daemon:
             inbox = stack.enter_context(Inbox(*_LEAVE, signal.SIGHUP))
             self._controller.stop_when(lambda: inbox.came(*_LEAVE))
             stack.enter_context(self._surface)
-            stack.callback(self._leave)
+            stack.callback(self._leave, inbox)
             self._controller.loaded(self._controller.policy)
             self._surface.ready()
             while not inbox.came(*_LEAVE):
@@ -134,6 +134,8 @@ class Daemon:
         """Answer a request; in a thread of the socket's own."""
         if request.get("request") == "status":
             return self._controller.status()
+        if self._controller.may_go_beside(request):
+            return self._controller.handle(caller, request)
         if not self._lock.acquire(timeout=_ANSWER_SECONDS):
             msg = "gpu-policyd is busy with a tick that takes long; nothing was done: try again"
             raise ControllerUnavailable(msg)
@@ -155,10 +157,11 @@ class Daemon:
                 self._surface.needs_restart(late)
             with self._lock:
                 self._controller.loaded(policy)
+            self._surface.reloaded(policy)
         self._surface.ready()
 
-    def _leave(self) -> None:
-        self._surface.stopping()
+    def _leave(self, inbox: Inbox) -> None:
+        self._surface.stopping(next((one.name for one in _LEAVE if inbox.came(one)), ""))
         is_ours = self._lock.acquire(timeout=_LEAVE_SECONDS)
         try:
             with suppress(RecordsUnavailable):

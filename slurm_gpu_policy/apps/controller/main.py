@@ -78,12 +78,14 @@ def cli(
     logger = bootstrap.make_logger(verbose=verbose)
     metrics = bootstrap.make_metrics()
     observers = (bootstrap.make_log_observer(logger), metrics)
-    controller = bootstrap.make_controller(policy, observers, tick_seconds)
+    notifier = bootstrap.make_notifier(policy, logger, observers)
+    controller = bootstrap.make_controller(policy, observers, tick_seconds, notifier)
 
     def load() -> Policy:
         return bootstrap.load_policy(path)
 
-    Daemon(controller, Surface(policy, logger, metrics), load, SystemClock()).run()
+    surface = Surface(policy, logger, metrics, notifier)
+    Daemon(controller, surface, load, SystemClock()).run()
     return DONE
 
 

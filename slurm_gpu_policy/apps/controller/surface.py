@@ -1,4 +1,4 @@
-"""What the outside sees of ``gpu-policyd`` while it runs: socket, metrics, service manager."""
+"""What the outside sees of ``gpu-policyd`` while it runs: doors, metrics, notices, systemd."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.adapters.control.server import ControlServer
     from slurm_gpu_policy.adapters.metrics import Metrics
+    from slurm_gpu_policy.adapters.notify.notifier import Notifier
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.caller import Caller
 
@@ -22,36 +23,42 @@ if TYPE_CHECKING:
 class Surface:
     """A context manager: what it opened is closed at its end."""
 
-    def __init__(self, policy: Policy, logger: Any, metrics: Metrics) -> None:
+    def __init__(self, policy: Policy, logger: Any, metrics: Metrics, notifier: Notifier) -> None:
         self._policy = policy
         self._log = logger
         self._metrics = metrics
+        self._notifier = notifier
         self._manager = bootstrap.make_service_manager()
-        self._server: ControlServer | None = None
+        self._closed: dict[str, ControlServer] | None = None
+        """By their place, the doors at which nobody listens yet; ``None`` before the first try."""
+        self._open: list[ControlServer] = []
         self._serves_metrics = not policy.controller.metrics
         self._complaints: set[str] = set()
 
     def __enter__(self) -> Self:
+        self._tell_of_notices()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.stop()
+        self._notifier.stop()
+        for server in self._open:
+            server.stop()
         self._metrics.stop()
 
     def open(self, answer: Answer) -> None:
-        """Listen on the socket and serve metrics, as far as that is not so yet.
+        """Listen at each door and serve metrics, as far as that is not so yet.
 
         While another controller on this machine has them, that one answers; a later call gets
         them.
         """
-        if self._server is None:
-            server = bootstrap.make_control_server(
+        if self._closed is None:
+            self._closed = bootstrap.make_control_servers(
                 self._policy, answer, lambda error: self.defect("a request failed", error)
             )
+        for place, server in [*self._closed.items()]:
             if self._tries(server.start):
-                self._server = server
-                self._log.info("listens", socket=self._policy.controller.socket)
+                self._open.append(self._closed.pop(place))
+                self._log.info("listens", at=place)
         if not self._serves_metrics:
             address = self._policy.controller.metrics
             self._serves_metrics = self._tries(lambda: self._metrics.start(address))
@@ -74,12 +81,26 @@ class Surface:
         """Tell it that the policy file is being read again."""
         self._manager.reloading()
 
+    def reloaded(self, policy: Policy) -> None:
+        """Send notices as a policy file that was read again wants it."""
+        bootstrap.renew_notifier(self._notifier, policy, self._log)
+        self._tell_of_notices()
+
+    def _tell_of_notices(self) -> None:
+        """Write what is wrong with the files that sending notices needs; it is tried all the same.
+
+        Not before: who reads the policy file elsewhere may not read these.
+        """
+        for problem in self._notifier.problems():
+            self._log.warning("notices cannot be sent", message=problem)
+
     def needs_restart(self, fields: list[str]) -> None:
         """Write that a policy file that was read again asks for more than a reload."""
         self._log.warning("takes effect at the next start only", fields=fields)
 
-    def stopping(self) -> None:
-        """Tell it that this process is about to end."""
+    def stopping(self, signal: str) -> None:
+        """Tell it, and the log, that this process is about to end; ``""`` for no signal."""
+        self._log.info("stops", signal=signal)
         self._manager.stopping()
 
     def alive(self) -> None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from slurm_gpu_policy import __version__, bootstrap
+from slurm_gpu_policy.adapters.identity import current_user
 from slurm_gpu_policy.apps.policy.slurm_report import report_findings
 from slurm_gpu_policy.config.loader import find_policy_file
 from slurm_gpu_policy.content_cache import cache_folder
 from slurm_gpu_policy.errors import PolicyFileError, PolicyLayerError, SlurmUnavailable
 from slurm_gpu_policy.model.finding import Finding
 from slurm_gpu_policy.model.snapshot import Part
-from slurm_gpu_policy.policy.health import cluster_findings
+from slurm_gpu_policy.policy.health import cluster_findings, controller_finding
 from slurm_gpu_policy.terminal.border import DONE, SLURM_REFUSED, UNREACHABLE, WRONG_POLICY_FILE
 from slurm_gpu_policy.terminal.table import Column, print_table
 from slurm_gpu_policy.terminal.text import print_json, say
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Policy
 
+_PATIENCE_SECONDS = 10.0
 _COLUMNS = (Column(""), Column("LOOKED AT"), Column("FOUND", wraps=True))
 
 
@@ -53,6 +55,7 @@ def command(*, as_json: bool) -> int:
         policy = bootstrap.default_policy()
     findings += _templates(policy)
     findings.append(_cache())
+    slurm_user = ""
     try:
         report = bootstrap.diagnose(policy)
         findings += report_findings(report)
@@ -61,13 +64,26 @@ def command(*, as_json: bool) -> int:
         else:
             snapshot = bootstrap.connect(policy).read(Part.CONFIG, Part.NODES)
             findings += cluster_findings(snapshot)
+            settings = snapshot.config.settings if snapshot.config else {}
+            slurm_user = settings.get("SlurmUser", "").partition("(")[0]
     except PolicyLayerError as error:
         code = UNREACHABLE if isinstance(error, SlurmUnavailable) else code or SLURM_REFUSED
         findings.append(Finding("fail", "Slurm", str(error), "mend this, then ask again"))
+    findings += _notices(policy, slurm_user)
+    findings.append(_controller(policy))
     if any(finding.level == "fail" for finding in findings):
         code = code or SLURM_REFUSED
     _show(findings, as_json=as_json)
     return code
+
+
+def _controller(policy: Policy) -> Finding:
+    """Ask gpu-policyd the way that this machine would."""
+    client = bootstrap.make_control_client(policy, answer_seconds=_PATIENCE_SECONDS)
+    try:
+        return controller_finding(policy, client.where, client.ask("status"), "")
+    except PolicyLayerError as error:
+        return controller_finding(policy, client.where, None, str(error))
 
 
 def _policy_file(policy: Policy) -> Finding:
@@ -95,6 +111,38 @@ def _templates(policy: Policy) -> Iterator[Finding]:
         yield Finding("fail", "templates", str(error), "mend or remove the template")
     else:
         yield Finding("ok", "templates", f"{len(names)} script templates: {', '.join(names)}")
+
+
+def _notices(policy: Policy, slurm_user: str) -> Iterator[Finding]:
+    """Look at the files that sending notices needs; secret ones are for `gpu-policyd` only."""
+    me = current_user()
+    mail, webhook = policy.notify.mail, policy.notify.webhook
+    secrets = {
+        "mail": mail.password_file if mail else None,
+        "webhook": webhook.url_file if webhook else None,
+    }
+    for way in bootstrap.make_ways(policy):
+        subject = f"notices by {way.name}"
+        secret = secrets[way.name]
+        if secret and me != slurm_user and _is_hidden(secret):
+            words = f"{secret} is not for {me} to read, so it was not looked at"
+            yield Finding("ok", subject, words)
+        elif problems := way.problems():
+            remedy = f"mend this, then gpu-policy notify --test {me}"
+            yield Finding("fail", subject, "; ".join(problems), remedy)
+        else:
+            yield Finding("ok", subject, "its files can be used; gpu-policy notify --test tries it")
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether there is, or may be, a file that this user cannot read."""
+    try:
+        os.stat(path)  # noqa: PTH116
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not os.access(path, os.R_OK)
 
 
 def _cache() -> Finding:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from slurm_gpu_policy.model.cluster import ClusterConfig
-from slurm_gpu_policy.policy.health import cluster_findings
-from tests.builders import make_node, make_snapshot
+from slurm_gpu_policy.policy.health import cluster_findings, controller_finding
+from tests.builders import make_node, make_policy, make_snapshot
 from tests.fakes.world import default_config
 
 GOOD = dict(default_config().settings)
@@ -40,6 +40,11 @@ def test_a_cluster_as_it_should_be_has_no_fault():
         ({"AccountingStorageEnforce": "associations"}, {"limits": "warn"}),
         ({"AccountingStorageEnforce": "all"}, {}),
         ({"MinJobAge": "2 sec"}, {"job age": "warn"}),
+        ({"PriorityFlags": "MAX_TRES,INCR_ONLY"}, {"priority flags": "warn"}),
+        ({"PriorityFlags": "MAX_TRES"}, {}),
+        ({"PrioritySiteFactorPlugin": "site_factor/ours"}, {"site factors": "warn"}),
+        ({"PrioritySiteFactorPlugin": "site_factor/none"}, {}),
+        ({"PrioritySiteFactorPlugin": "(null)"}, {}),
     ],
 )
 def test_a_setting_that_is_wrong_is_found(settings, fault):
@@ -63,3 +68,44 @@ def test_nodes_out_of_order_are_a_warning_and_all_of_them_a_failure():
 def test_without_settings_only_the_nodes_are_judged():
     found = cluster_findings(make_snapshot(config=None))
     assert [finding.subject for finding in found] == ["GPU nodes"]
+
+
+# --- gpu-policyd ---------------------------------------------------------------------------------
+
+ANSWER = {
+    "actor": "gpu-policyd@ctl",
+    "leading": True,
+    "leader": "gpu-policyd@ctl:1:ab",
+    "policy_problems": [],
+    "last_errors": [],
+}
+
+
+def test_a_controller_that_answers_is_well():
+    found = controller_finding(make_policy(), "at ctl:9812", ANSWER, "")
+    assert (found.level, found.message) == ("ok", "gpu-policyd@ctl answers at ctl:9812, and leads")
+    found = controller_finding(make_policy(), "at ctl:9812", ANSWER | {"leading": False}, "")
+    assert (found.level, found.message.endswith("and stands by")) == ("ok", True)
+
+
+@pytest.mark.parametrize("trouble", ["policy_problems", "last_errors"])
+def test_a_controller_in_trouble_is_a_warning(trouble):
+    found = controller_finding(make_policy(), "at ctl:9812", ANSWER | {trouble: ["bad line"]}, "")
+    assert (found.level, found.remedy) == ("warn", "gpu-policy status")
+    assert "bad line" in found.message
+
+
+@pytest.mark.parametrize(
+    ("policy", "level"),
+    [
+        ({}, "ok"),
+        ({"ordering": {"kind": "fcfs"}}, "warn"),
+        ({"approvals": {"thresholds": [{"gpus": 2}], "approvers": {"users": ["a"]}}}, "warn"),
+        ({"controller": {"reach": "ctl:9812"}}, "warn"),
+        ({"controller": {"listen": "127.0.0.1:9812"}}, "warn"),
+    ],
+)
+def test_no_controller_is_a_warning_where_the_policy_file_wants_one(policy, level):
+    found = controller_finding(make_policy(**policy), "at x", None, "nobody listens there")
+    assert (found.level, "nobody listens" in found.message) == (level, level == "warn")
+    assert bool(found.remedy) == (level == "warn")

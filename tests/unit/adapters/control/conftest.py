@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from slurm_gpu_policy.adapters.control.client import ControlClient
+from slurm_gpu_policy.adapters.control.doors import UnixDoor
 from slurm_gpu_policy.adapters.control.server import ControlServer
 from slurm_gpu_policy.adapters.identity import caller_of
 
@@ -46,7 +47,9 @@ def path(tmp_path):
 
 @pytest.fixture
 def server(path, handler, defects):
-    server = ControlServer(str(path), handler, caller_of, defects.append, patience_seconds=0.5)
+    server = ControlServer(
+        UnixDoor(str(path)), handler, caller_of, defects.append, patience_seconds=0.5
+    )
     server.start()
     yield server
     handler.gate.set()

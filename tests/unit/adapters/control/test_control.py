@@ -18,6 +18,7 @@ import pytest
 
 from slurm_gpu_policy import errors
 from slurm_gpu_policy.adapters.control.client import ControlClient
+from slurm_gpu_policy.adapters.control.doors import UnixDoor
 from slurm_gpu_policy.adapters.control.protocol import failure
 from slurm_gpu_policy.adapters.control.server import ControlServer
 from slurm_gpu_policy.adapters.identity import caller_of
@@ -130,7 +131,7 @@ def test_what_root_leaves_behind_keeps_the_folders_owner_from_nothing(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     os.chown(folder, 6001, 6001)
-    server = ControlServer(folder / "sock", lambda *_: {}, caller_of, lambda _: None)
+    server = ControlServer(UnixDoor(folder / "sock"), lambda *_: {}, caller_of, lambda _: None)
     server.start()
     server.stop()
     assert [one.stat().st_uid for one in folder.iterdir()] == [6001]
@@ -221,7 +222,7 @@ def test_an_answer_that_nobody_can_read_is_an_error_of_ours(path, answer):
 
 
 def make(path, handler):
-    return ControlServer(str(path), handler, caller_of, lambda _: None)
+    return ControlServer(UnixDoor(str(path)), handler, caller_of, lambda _: None)
 
 
 def test_a_second_controller_is_refused_and_disturbs_nothing(client, path, handler):
@@ -299,10 +300,11 @@ def test_a_folder_that_cannot_be_made_is_named(handler):
         make(Path("/proc/nothing/control.sock"), handler).start()
 
 
-def test_the_client_needs_neither_asyncio_nor_a_vendors_package():
+@pytest.mark.parametrize("client", ["client", "remote_client"])
+def test_a_client_needs_neither_asyncio_nor_a_vendors_package(client):
     script = (
         "import sys\n"
-        "import slurm_gpu_policy.adapters.control.client\n"
+        f"import slurm_gpu_policy.adapters.control.{client}\n"
         "print({'asyncio', 'sqlalchemy', 'pydantic', 'structlog'} & set(sys.modules))\n"
     )
     done = subprocess.run(

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from slurm_gpu_policy.adapters.control.client import ControlClient
+from slurm_gpu_policy.adapters.control.doors import UnixDoor
 from slurm_gpu_policy.adapters.control.protocol import LONGEST_REQUEST, decode_request
 from slurm_gpu_policy.adapters.control.server import ControlServer
 from slurm_gpu_policy.adapters.identity import caller_of
@@ -115,7 +116,9 @@ def test_one_who_goes_while_it_is_answered_disturbs_nobody(client, path, handler
 
 
 def test_slow_clients_do_not_keep_others_waiting(path, handler, defects):
-    server = ControlServer(str(path), handler, caller_of, defects.append, patience_seconds=120)
+    server = ControlServer(
+        UnixDoor(str(path)), handler, caller_of, defects.append, patience_seconds=120
+    )
     server.start()
     try:
         slow = [connect(path) for _ in range(20)]
@@ -131,7 +134,9 @@ def test_slow_clients_do_not_keep_others_waiting(path, handler, defects):
 
 
 def test_one_user_cannot_have_all_connections(path, handler):
-    server = ControlServer(str(path), handler, caller_of, lambda _: None, patience_seconds=120)
+    server = ControlServer(
+        UnixDoor(str(path)), handler, caller_of, lambda _: None, patience_seconds=120
+    )
     server.start()
     with ExitStack() as stack:
         stack.callback(server.stop)

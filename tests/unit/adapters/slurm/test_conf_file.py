@@ -1,10 +1,11 @@
-"""PriorityFlags as slurm.conf has them, where 22.05 prints others."""
+"""What slurm.conf itself says: PriorityFlags where 22.05 prints others, and who the cluster is."""
 
 from __future__ import annotations
 
 import pytest
 
-from slurm_gpu_policy.adapters.slurm.conf_file import corrected
+from slurm_gpu_policy.adapters.slurm import conf_file
+from slurm_gpu_policy.adapters.slurm.conf_file import corrected, identity, identity_in
 
 
 @pytest.fixture
@@ -40,3 +41,44 @@ def test_without_the_file_what_is_printed_stands(conf, tmp_path):
     assert corrected(settings) is settings
     settings["SLURM_CONF"] = str(tmp_path / "none")
     assert corrected(settings) is settings
+
+
+# --- who the cluster is --------------------------------------------------------------------------
+
+
+def test_the_cluster_is_who_slurm_conf_and_what_it_includes_says(conf, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", conf(
+        "Include more.conf\nSlurmUser=slurm # not root\n"
+        "AuthInfo=cred_expire=60,socket=/run/munge/other.socket\n",
+        "CLUSTERNAME=Gpu\nSlurmUser=root\n",
+    )["SLURM_CONF"])  # fmt: skip
+    assert identity() == {
+        "clustername": "gpu",
+        "slurmuser": "slurm",
+        "socket": "/run/munge/other.socket",
+    }
+
+
+def test_slurm_is_roots_where_nothing_else_is_said(conf, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", conf("ClusterName=c\n")["SLURM_CONF"])
+    assert identity() == {"clustername": "c", "slurmuser": "root", "socket": ""}
+
+
+def test_without_slurm_conf_nobody_knows(monkeypatch, tmp_path):
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "none"))
+    assert identity() == {}
+    monkeypatch.delenv("SLURM_CONF")
+    monkeypatch.setattr(conf_file, "FILES", (str(tmp_path / "none"),))
+    assert identity() == {}
+
+
+def test_a_configless_machine_has_it_elsewhere(conf, monkeypatch, tmp_path):
+    path = conf("ClusterName=c\n")["SLURM_CONF"]
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    monkeypatch.setattr(conf_file, "FILES", (str(tmp_path / "none"), path))
+    assert identity()["clustername"] == "c"
+
+
+def test_slurmctlds_own_words_on_it_are_understood():
+    settings = {"ClusterName": "Gpu", "SlurmUser": "slurm(64030)", "AuthInfo": "(null)"}
+    assert identity_in(settings) == {"clustername": "gpu", "slurmuser": "64030", "socket": ""}

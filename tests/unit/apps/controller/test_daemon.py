@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from contextlib import nullcontext
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -47,6 +51,9 @@ class Stub:
 
     def status(self):
         return {"leading": True}
+
+    def may_go_beside(self, request):
+        return request["request"] == "budget"
 
     def handle(self, caller, request):
         return {"handled": request["request"]}
@@ -135,18 +142,28 @@ def test_the_same_trouble_is_told_once_a_tick_and_another_at_once(stub):
 
 def test_a_reload_says_what_only_a_start_can_change(stub):
     late = []
-    surface = SimpleNamespace(reloading=lambda: None, ready=lambda: None, needs_restart=late.append)
+    reloaded = []
+    surface = SimpleNamespace(
+        reloading=lambda: None,
+        ready=lambda: None,
+        needs_restart=late.append,
+        reloaded=lambda policy: reloaded.append(policy.controller.tick),
+    )
     stub.policy = make_policy()
     stub.loaded = lambda policy: setattr(stub, "policy", policy)
     wanted = [
         make_policy(ordering={"kind": "fcfs"}),
-        make_policy(slurm={"timeout": "9s"}, controller={"tick": "2m", "socket": "/run/else"}),
+        make_policy(
+            slurm={"timeout": "9s"},
+            controller={"tick": "2m", "socket": "/run/else", "listen": "ctl:9812", "reach": "a:1"},
+        ),
     ]
     one = Daemon(stub, surface, lambda: wanted.pop(0), stub.clock)
     one._reload()
     assert late == []
     one._reload()
-    assert late == [["controller.socket", "slurm"]]
+    assert late == [["controller.socket", "controller.listen", "slurm"]]
+    assert reloaded == [60, 120]
 
 
 def test_a_defect_is_told_ends_nothing_and_leaves_the_watchdog_without_a_sign(stub):
@@ -177,3 +194,46 @@ def test_a_request_waits_for_the_tick_and_a_question_for_the_state_does_not(stub
         with pytest.raises(ControllerUnavailable, match="nothing was done"):
             one._answer(caller, {"request": "audit"})
     assert one._answer(caller, {"request": "audit"}) == {"handled": "audit"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_is_told_with_the_signal_that_asked_for_it(stub, number):
+    told = []
+    stub.policy = make_policy()
+    stub.stop_when = stub.loaded = lambda _: None
+    stub.resign = lambda: told.append("resigned")
+    is_up = threading.Event()
+
+    class Surface(nullcontext):
+        ready = staticmethod(lambda: None)
+        open = staticmethod(lambda _: None)
+        alive = staticmethod(is_up.set)
+        stopping = staticmethod(told.append)
+
+    def end():
+        is_up.wait(20)
+        os.kill(os.getpid(), number)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    Daemon(stub, Surface(), None, stub.clock).run()
+    ending.join()
+    assert told == [number.name, "resigned"]
+
+
+def test_a_defect_that_ends_it_is_no_signal(stub):
+    told = []
+    stub.policy = make_policy()
+    stub.stop_when = lambda _: None
+    stub.resign = lambda: None
+
+    def broken(_):
+        raise KeyError("x")  # noqa: EM101
+
+    class Surface(nullcontext):
+        stopping = staticmethod(told.append)
+
+    stub.loaded = broken
+    with pytest.raises(KeyError):
+        Daemon(stub, Surface(), None, stub.clock).run()
+    assert told == [""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -149,3 +150,75 @@ def test_a_broken_template_is_a_failure(gpu_policy, monkeypatch, tmp_path):
 def test_a_cache_that_cannot_be_written_is_a_warning(gpu_policy, monkeypatch, base):
     monkeypatch.setenv("XDG_CACHE_HOME", base)
     assert levels(gpu_policy("doctor", "--json"))["cache"] == "warn"
+
+
+@pytest.fixture
+def webhook_policy(monkeypatch, tmp_path):
+    """A policy file with a webhook; returns the file with its address."""
+    secret = tmp_path / "secrets" / "url"
+    secret.parent.mkdir()
+    (tmp_path / "p.yaml").write_text(f"notify: {{webhook: {{url_file: {secret}}}}}")
+    monkeypatch.setenv("GPU_POLICY_FILE", str(tmp_path / "p.yaml"))
+    return secret
+
+
+def test_files_that_notices_need_are_looked_at(gpu_policy, webhook_policy):
+    result = gpu_policy("doctor", "--json")
+    assert result.code == 1
+    assert levels(result)["notices by webhook"] == "fail"
+    assert "gpu-policy notify --test" in result.out
+    webhook_policy.write_text("https://example.org/verysecret")
+    webhook_policy.chmod(0o644)
+    assert "can be read by everyone" in gpu_policy("doctor").out
+    webhook_policy.chmod(0o600)
+    result = gpu_policy("doctor", "--json")
+    assert levels(result)["notices by webhook"] == "ok"
+    assert "verysecret" not in result.out
+
+
+@pytest.mark.parametrize("hidden", ["file", "folder"])
+def test_a_secret_is_not_missed_by_who_may_not_read_it(
+    gpu_policy, webhook_policy, monkeypatch, hidden
+):
+    stat = os.stat
+
+    def refuse(path, *args, **options):
+        if path == str(webhook_policy):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, *args, **options)
+
+    webhook_policy.write_text("https://example.org/x")
+    monkeypatch.setattr("slurm_gpu_policy.apps.policy.doctor.current_user", lambda: "u1")
+    if hidden == "file":
+        monkeypatch.setattr("os.access", lambda path, _mode: path != str(webhook_policy))
+    else:
+        monkeypatch.setattr("os.stat", refuse)
+    result = gpu_policy("doctor", "--json")
+    assert levels(result)["notices by webhook"] == "ok"
+    assert "is not for u1 to read" in result.out
+
+
+def test_the_controller_is_asked_the_way_that_this_machine_would(gpu_policy, monkeypatch, tmp_path):
+    policy = "controller: {{socket: {0}/none, reach: '127.0.0.1:1'}}\n"
+    (tmp_path / "p.yaml").write_text(policy.format(tmp_path))
+    monkeypatch.setenv("GPU_POLICY_FILE", str(tmp_path / "p.yaml"))
+    result = gpu_policy("doctor", "--json")
+    assert (result.code, levels(result)["gpu-policyd"]) == (0, "warn")
+    assert "at 127.0.0.1:1: nobody listens there" in result.out
+
+
+def test_a_controller_that_answers_is_said_to(gpu_policy, monkeypatch):
+    answer = {"actor": "gpu-policyd@ctl", "leading": True, "policy_problems": []}
+    asked = []
+
+    class Client:
+        where = "on its socket /run/x"
+
+        def ask(self, request):
+            asked.append(request)
+            return answer | {"last_errors": []}
+
+    monkeypatch.setattr(bootstrap, "make_control_client", lambda _policy, **_: Client())
+    out = gpu_policy("doctor").out
+    assert "gpu-policyd@ctl answers on its socket /run/x, and leads" in out
+    assert asked == ["status"]
