@@ -29,6 +29,7 @@ from pathlib import Path
 import arithmetic
 import controller
 import job_submit
+import pricing
 
 import slurm_gpu_policy
 
@@ -80,6 +81,7 @@ def main() -> None:
                 "many submissions": bench.many_submissions(),
                 "snapshot": bench.snapshot(),
                 "arithmetic": arithmetic.measure(),
+                "pricing": pricing.measure(),
                 **({"job_submit": job_submit.measure()} if options.adapter == "commands" else {}),
                 **({"controller": controller.measure()} if options.adapter == "commands" else {}),
             }
@@ -104,6 +106,7 @@ def ratios(report: dict) -> list[tuple[str, float, float]]:
             for size, found in report["snapshot"].items()
         ),
         *arithmetic.limits(report["arithmetic"]),
+        *pricing.limits(report["pricing"]),
         *job_submit.limits(report.get("job_submit")),
         *(controller.limits(report["controller"]) if "controller" in report else ()),
     ]

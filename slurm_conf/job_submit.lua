@@ -53,47 +53,66 @@ local function evaluate(text)
    if not ok then error(value, 0) end
    if type(value) ~= "table" then error("it does not return a table", 0) end
    for _, part in ipairs { "accounts", "users", "workloads", "partitions", "types", "prices",
-      "everyone", "levels", "thresholds", "exempt" } do
+      "everyone", "levels", "thresholds", "exempt", "left", "lines", "nodes" } do
       if type(value[part] or {}) ~= "table" then error(part .. " is not a table", 0) end
       value[part] = value[part] or {}
    end
    return value
 end
 
-local seen, looked, limits = nil, nil, nil  -- generation last read, second of the last look, last good table
+-- A file as a value, looked at once a second and read when its first line has changed. The last
+-- good one stays where it is broken or cannot be read; one that is not there (ENOENT) is nil.
+local function reader(path, is_needed)
+   local seen, looked, value = nil, nil, nil
+   return function()                    -- the value, and whether it was read just now
+      if os.time() == looked then return value end
+      looked = os.time()
+      local file, problem, code = io.open(path, "r")
+      if not file then
+         local there = code ~= 2
+         if problem ~= seen and (there or is_needed) then
+            slurm.log_error("gpu-policy: %s cannot be read%s: %s", path,
+               there and " and stays in force as it was" or "", problem)
+         end
+         seen, value = (there or is_needed) and problem or nil, there and value or nil
+         return value
+      end
+      local first = file:read("*l") or ""
+      local generation = first:match("^%-%- generation .+")
+      file:seek("set")
+      local text = (not generation or generation ~= seen) and (file:read(MAX_BYTES) or "")
+      file:close()
+      if not text or (generation or text) == seen then return value end
+      seen = generation or text         -- also when broken: say so once, not per job
+      local ok, found = pcall(evaluate, text)
+      if ok then
+         value = found
+         if not is_needed then slurm.log_info("gpu-policy: read %s", path) end
+      else
+         slurm.log_error("gpu-policy: %s is broken and was not taken over: %s", path, tostring(found))
+      end
+      return value, ok
+   end
+end
+
+local read_limits, limits = reader(TABLE), nil
+local read_budgets, budgets = {}, nil   -- what accounts have left: gpu-policyd writes it each tick
+local taken = {}                        -- of that, by what was let through since
 local names = {}                        -- of users, by uid: slurmctld may ask a directory for them
 
 local function refresh()
-   if os.time() == looked then return end
-   looked = os.time()
-   local file, problem, code = io.open(TABLE, "r")
-   if not file and code ~= 2 then       -- ENOENT; anything else is an error, such as EACCES
-      if problem ~= seen then
-         seen = problem
-         slurm.log_error("gpu-policy: %s cannot be read and stays in force as it was: %s", TABLE, problem)
-      end
-      return
-   elseif not file then
-      seen, limits = nil, nil           -- none written, or taken away: nothing is limited
-      return
+   local fresh
+   limits, fresh = read_limits()
+   if fresh then names = {} end
+   budgets, fresh = nil, nil
+   local path = limits and limits.budgets
+   if path then
+      read_budgets[path] = read_budgets[path] or reader(path, true)
+      budgets, fresh = read_budgets[path]()
    end
-   local first = file:read("*l") or ""
-   local generation = first:match("^%-%- generation .+")
-   if generation and generation == seen then
-      file:close()
-      return
-   end
-   file:seek("set")
-   local text = file:read(MAX_BYTES) or ""
-   file:close()
-   if (generation or text) == seen then return end
-   seen, names = generation or text, {} -- also when broken: say so once, not per job
-   local ok, value = pcall(evaluate, text)
-   if ok then
-      limits = value
-      slurm.log_info("gpu-policy: read %s", TABLE)
-   else
-      slurm.log_error("gpu-policy: %s is broken and was not taken over: %s", TABLE, tostring(value))
+   if fresh then taken = {} end
+   if budgets and os.time() > (tonumber(budgets.valid_until) or 0) and limits.on_failure ~= "closed" then
+      budgets = nil
    end
 end
 
@@ -137,7 +156,7 @@ local function place_of(job)
    local place = { most = 0, exclusive = job.get("shared") == 0 }
    for name in (job.get("partition") or limits.default_partition or ""):gmatch("[^,]+") do
       local known, live = limits.partitions[name] or {}, job.partitions[name]
-      place.known = place.known or limits.partitions[name] ~= nil
+      place.known, place.name = place.known or limits.partitions[name] ~= nil, place.name or name
       place.type = place.type or known.type
       place.most = math.max(place.most, known.most_gpus or 0)
       place.least = math.max(place.least or 0, known.least_gpus or 0)
@@ -212,7 +231,7 @@ local function asked_for(job, place)
          most = whole
       end
    end
-   return math.min(most, MANY), kinds
+   return math.min(most, MANY), kinds, nodes
 end
 
 -- A fact of the last mark `WRITER(key=value;...)` in a comment (model/tag.py).
@@ -252,18 +271,10 @@ local function words(minutes)           -- as Slurm prints a time limit
    return string.format("%s%02d:%02d:00", days > 0 and days .. "-" or "", math.floor(rest / 60), rest % 60)
 end
 
--- Rules L-206, L-207: the account is closed, or has spent its budget.
+-- Rule L-206: the account is closed.
 local function judge_account(job)
-   local name, entry = job.account, limits.accounts[job.account] or {}
-   local qos = entry.over_budget        -- "": no GPUs any more
-   if entry.closed then
-      refuse(job, "L-206", "account %s is closed: use another one of yours", name)
-   elseif qos and job.gpus > 0 and job.get("qos") ~= qos then
-      if qos == "" or not job.new then
-         refuse(job, "L-207", "account %s has spent its budget%s", name, qos == "" and "" or ": only QOS " .. qos)
-      else
-         change(job, "L-207", { qos = qos }, "account %s has spent its budget: the job goes to QOS %s", name, qos)
-      end
+   if (limits.accounts[job.account] or {}).closed then
+      refuse(job, "L-206", "account %s is closed: use another one of yours", job.account)
    end
 end
 
@@ -331,6 +342,57 @@ local function judge_size(job, place)
    end
 end
 
+-- The most that GPUs of these kinds can cost for so long: GPU-seconds, and micro-units at the
+-- dearest price. What nothing is asked of costs nothing, however long it runs.
+local function cost_of(job, gpus, kinds, minutes)
+   local tasks = job.new and job.tasks or number(job.get("array_task_cnt")) or 1
+   local rate = job.nodes * (budgets.nodes[job.partition] or 0)
+   for kind, count in pairs(kinds) do rate = rate + count * (budgets.prices[kind:lower()] or 0) end
+   return { gpu_seconds = gpus > 0 and gpus * minutes * 60 * tasks or 0,
+      money = rate > 0 and math.max(math.ceil(rate * minutes / 60 * tasks) + tasks, (budgets.minimum or 0) * tasks) or 0 }
+end
+
+-- A fact for the controller, beside those that the job has from here already.
+local function note(job, facts)
+   local comment = job.get("admin_comment") or ""
+   local more, joined = comment:gsub("(gpu%-policy%([^()]*)%)$", "%1;" .. facts .. ")")
+   return joined > 0 and more or ((comment .. " gpu-policy(" .. facts .. ")"):gsub("^ ", ""))
+end
+
+-- Rules L-207, B-006, B-007: what the account and its user have left covers the job, less what
+-- was let through since gpu-policyd wrote it down. In doubt its next tick lets the job go.
+local function judge_budget(job)
+   local qos, had, short, spent = job.get("qos"), {}, nil, nil
+   if not budgets or (qos and qos == budgets.qos) or job.has_no_cover then return end
+   local keys, need = { job.account .. " " .. job.user }, cost_of(job, job.gpus, job.kinds, job.minutes)
+   if job.was_covered then had = cost_of(job, job.had_gpus, job.had_kinds, job.had_minutes) end
+   for _, name in ipairs(budgets.lines[job.account] or {}) do keys[#keys + 1] = name end
+   for _, key in ipairs(keys) do
+      local level = budgets.left[key] or { amount = math.huge }
+      local more = (need[level.unit] or 0) - (had[level.unit] or 0)
+      if more > 0 and more > level.amount - (taken[key] or 0) and not spent then short, spent = key, level.spent end
+   end
+   if not short then
+      for _, key in ipairs(job.new and not job.held and keys or {}) do
+         local level = budgets.left[key]
+         if level then taken[key] = (taken[key] or 0) + need[level.unit] end
+      end
+      return
+   end
+   local whose = (short:find(" ") and "user " .. job.user .. " in " or "") .. "account " .. short:match("^[^ ]*")
+   local home = qos and qos:match("^[%w_.:-]+$") and ";money_home=" .. qos or ""
+   local moved = budgets.qos and { qos = budgets.qos, admin_comment = note(job, "money=qos" .. home) }
+   if not job.new or (spent and job.gpus > 0 and not moved) then
+      refuse(job, "L-207", "%s has %s", whose, spent and "spent its budget" or "too little left of its budget")
+   elseif moved and (spent or budgets.way == "qos") then
+      change(job, spent and "L-207" or "B-007", moved, "%s has %s its budget: the job goes to QOS %s", whose,
+         spent and "spent" or "too little left of", budgets.qos)
+   elseif budgets.way == "hold" and not job.held then
+      change(job, "B-006", { priority = 0, admin_comment = note(job, "money=held") },
+         "%s may have too little left of its budget: the job is held until that is known", whose)
+   end
+end
+
 -- Rules V-901, V-906: above one of the site's thresholds somebody must approve, so the job
 -- is held; and what was approved, or needed no approval, does not grow over it afterwards.
 -- (One that still waits may: the controller voids the votes on the smaller one.)
@@ -353,9 +415,9 @@ local function judge_approval(job)
    if job.new then
       local seconds = job.minutes == math.huge and 0 or job.minutes * 60
       -- most: Slurm may give it that many (-N 1-4, --exclusive), whatever squeue says till then
-      local mark = string.format("%s gpu-policy(approval=pending;size=%d:%d:%d;most=%d)",
-         job.get("admin_comment") or "", job.gpus, seconds, job.tasks, job.gpus)
-      change(job, "V-901", { priority = 0, admin_comment = (mark:gsub("^ ", "")) },
+      local mark = string.format("approval=pending;size=%d:%d:%d;most=%d",
+         job.gpus, seconds, job.tasks, job.gpus)
+      job.held = change(job, "V-901", { priority = 0, admin_comment = note(job, mark) },
          "%d GPUs for %s need an approval: the job is held until then", job.gpus, words(job.minutes))
    elseif not job.waits and (job.gpus > job.had_gpus or job.minutes > job.had_minutes or job.said("account")) then
       refuse(job, "V-906", "%d GPUs for %s need an approval: submit that as a new job", job.gpus, words(job.minutes))
@@ -384,7 +446,8 @@ local function judge(job, asks_gpus)
    job.user = names[job.uid]
    job.workload = marked(comment, "gpu%-submit", "workload")
       or (" " .. comment):match("[^%w_]workload=([%w_.:-]+)") or limits.default_workload or ""
-   if not job.gpus then job.gpus, job.kinds = asked_for(job, place) end
+   job.partition, job.nodes = place.name, number(job.get("min_nodes")) or 1
+   if not job.gpus then job.gpus, job.kinds, job.nodes = asked_for(job, place) end
    job.tasks, job.at_once = array_of(job.new and job.get("array_inx") or nil)
    if job.throttle then                 -- a change of ArrayTaskThrottle; 0 takes it away
       local tasks = number(job.get("array_task_cnt")) or 1
@@ -399,6 +462,7 @@ local function judge(job, asks_gpus)
    if asks_gpus then judge_types(job, place) end
    judge_size(job, place)
    if not job.refused then judge_approval(job) end
+   if not job.refused then judge_budget(job) end
 end
 
 -- Slurm's answer for `work`, which says with job.refused what it thinks.
@@ -467,7 +531,10 @@ function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
       if not (sizes or job.throttle or owners) then return end
       local had, kinds = recorded(job_rec.tres_fmt_req_str or "")
       if not sizes then job.gpus, job.kinds = had, kinds end
-      job.had_gpus, job.had_minutes = had, minutes_of(job_rec.time_limit)
+      job.had_gpus, job.had_kinds, job.had_minutes = had, kinds, minutes_of(job_rec.time_limit)
+      local money = marked(job_rec.admin_comment, "gpu%-policy", "money")
+      job.has_no_cover = money == "held" and job_rec.priority == 0    -- whatever it asks for now
+      job.was_covered = not said("account") and job_rec.qos ~= (budgets or {}).qos
       judge(job, forms)
    end)
 end

@@ -8,17 +8,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from slurm_gpu_policy.adapters.control.client import ControlClient
+    from slurm_gpu_policy.adapters.control.remote_client import RemoteClient
+    from slurm_gpu_policy.adapters.control.sealing import Realm
     from slurm_gpu_policy.adapters.control.server import ControlServer
+    from slurm_gpu_policy.adapters.database.connection import Database
     from slurm_gpu_policy.adapters.metrics import Metrics
+    from slurm_gpu_policy.adapters.notify.notifier import Notifier
+    from slurm_gpu_policy.adapters.notify.way import Way
     from slurm_gpu_policy.adapters.rendering.renderer import Renderer
     from slurm_gpu_policy.adapters.service_manager import ServiceManager
     from slurm_gpu_policy.adapters.slurm.diagnose import Report
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.caller import Caller
+    from slurm_gpu_policy.model.ledger import LedgerState
+    from slurm_gpu_policy.model.snapshot import Snapshot
+    from slurm_gpu_policy.services.books import LedgerPort
     from slurm_gpu_policy.services.controller import Controller
+    from slurm_gpu_policy.services.directory import Directory
+    from slurm_gpu_policy.services.money import Follower, Money
     from slurm_gpu_policy.services.plan import Planning
-    from slurm_gpu_policy.services.ports import ObserverPort, RecordsPort, SlurmPort
+    from slurm_gpu_policy.services.ports import (
+        NotifyPort,
+        ObserverPort,
+        PromisePort,
+        RecordsPort,
+        SlurmPort,
+    )
     from slurm_gpu_policy.services.submit import Submit
+    from slurm_gpu_policy.services.treasury import Treasury
 
 _DOCTORS_PATIENCE_SECONDS = 10
 
@@ -131,7 +149,19 @@ def make_submit(
         new_token=lambda: os.urandom(10).hex(),
         groups_of=groups_of,
         on_wait=on_wait,
+        promises=make_promises(policy),
     )
+
+
+def make_promises(policy: Policy) -> PromisePort | None:
+    """Return the site's books, to set amounts aside in; ``None`` where it keeps none."""
+    from slurm_gpu_policy.policy.budget import keeps_books  # noqa: PLC0415
+
+    if not keeps_books(policy):
+        return None
+    from slurm_gpu_policy.adapters.control.promises import AskedPromises  # noqa: PLC0415
+
+    return AskedPromises(lambda request: ask_ledger(policy, request))
 
 
 def make_planning(
@@ -174,11 +204,15 @@ def need_controller_extra() -> None:
 
 
 def make_controller(
-    policy: Policy, observers: Sequence[ObserverPort] = (), tick_seconds: float | None = None
+    policy: Policy,
+    observers: Sequence[ObserverPort] = (),
+    tick_seconds: float | None = None,
+    notify: NotifyPort | None = None,
 ) -> Controller:
     """Return what ``gpu-policyd`` does; *tick_seconds* goes before the policy file's.
 
-    Neither Slurm nor the database is asked for anything yet.
+    People are told of budgets that run out where there is *notify*. Neither Slurm nor the
+    database is asked for anything yet.
 
     Raises:
         RecordsUnavailable: the policy file names no database that this program can use.
@@ -188,31 +222,91 @@ def make_controller(
     import socket  # noqa: PLC0415
 
     from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
-    from slurm_gpu_policy.adapters.identity import groups_of  # noqa: PLC0415
-    from slurm_gpu_policy.adapters.slurm.people import SlurmPeople  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.database.connection import Database  # noqa: PLC0415
     from slurm_gpu_policy.services.controller import Controller  # noqa: PLC0415
-    from slurm_gpu_policy.services.directory import Directory  # noqa: PLC0415
 
     clock = SystemClock()
+    slurm = connect(policy)
+    database = Database(policy.controller.database)
     actor = policy.controller.actor or f"gpu-policyd@{socket.gethostname().partition('.')[0]}"
     return Controller(
         policy=policy,
-        slurm=connect(policy),
-        open_records=_records_opener(policy),
+        slurm=slurm,
+        open_records=_records_opener(database),
         clock=clock,
-        directory=Directory(SlurmPeople(read_seconds=policy.slurm.timeout), groups_of, clock),
+        directory=make_directory(policy),
         observers=observers,
         actor=actor,
         holder=f"{actor}:{os.getpid()}:{os.urandom(4).hex()}",
         tick_seconds=tick_seconds,
+        open_money=_money_opener(policy, slurm, database, actor, notify),
     )
 
 
-def _records_opener(policy: Policy) -> Callable[[str], RecordsPort]:
-    from slurm_gpu_policy.adapters.database.connection import Database  # noqa: PLC0415
+def make_directory(policy: Policy) -> Directory:
+    """Return who may do what."""
+    from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.identity import groups_of  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.slurm.people import SlurmPeople  # noqa: PLC0415
+    from slurm_gpu_policy.services.directory import Directory  # noqa: PLC0415
 
-    database = Database(policy.controller.database)
+    people = SlurmPeople(read_seconds=policy.slurm.timeout)
+    return Directory(people, groups_of, SystemClock())
 
+
+def _money_opener(
+    policy: Policy, slurm: SlurmPort, database: Database, actor: str, notify: NotifyPort | None
+) -> Callable[[str, Callable[[], Policy]], Money]:
+    def open_money(cluster: str, present: Callable[[], Policy]) -> Money:
+        from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
+        from slurm_gpu_policy.adapters.database.ledger import DatabaseLedger  # noqa: PLC0415
+        from slurm_gpu_policy.adapters.files.local import LocalFiles  # noqa: PLC0415
+        from slurm_gpu_policy.adapters.slurm.limiting import CommandLimits  # noqa: PLC0415
+        from slurm_gpu_policy.services.charge import Charging  # noqa: PLC0415
+        from slurm_gpu_policy.services.enforcing import Enforcing  # noqa: PLC0415
+        from slurm_gpu_policy.services.money import Money  # noqa: PLC0415
+        from slurm_gpu_policy.services.warn import BudgetWarnings  # noqa: PLC0415
+
+        ledger = DatabaseLedger(database, cluster)
+        enforcing = Enforcing(CommandLimits(policy.slurm.timeout), ledger, LocalFiles())
+        followers: list[Follower] = [enforcing.run]
+        if notify is not None:
+            warnings = BudgetWarnings(ledger, notify, make_directory(policy).coordinators)
+
+            def warn(snapshot: Snapshot, policy: Policy, state: LedgerState) -> tuple[str, ...]:
+                warnings.run(state, snapshot, policy)
+                return ()
+
+            followers.append(warn)
+        return Money(
+            ledger,
+            Charging(ledger, slurm, SystemClock(), actor),
+            _treasury(policy, ledger, present),
+            tuple(followers),
+            enforcing.forget,
+        )
+
+    return open_money
+
+
+def _treasury(policy: Policy, ledger: LedgerPort, present: Callable[[], Policy]) -> Treasury:
+    """Return what answers requests to the books; it shares nothing else with a tick beside it."""
+    from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
+    from slurm_gpu_policy.services.reconcile import Reconciling  # noqa: PLC0415
+    from slurm_gpu_policy.services.treasury import Treasury  # noqa: PLC0415
+
+    slurm = connect(policy)
+    return Treasury(
+        ledger=ledger,
+        slurm=slurm,
+        policy=present,
+        clock=SystemClock(),
+        directory=make_directory(policy),
+        reconcile=Reconciling(slurm, ledger),
+    )
+
+
+def _records_opener(database: Database) -> Callable[[str], RecordsPort]:
     def open_records(cluster: str) -> RecordsPort:
         from slurm_gpu_policy.adapters.database.records import DatabaseRecords  # noqa: PLC0415
         from slurm_gpu_policy.adapters.database.upgrade import upgrade  # noqa: PLC0415
@@ -223,16 +317,44 @@ def _records_opener(policy: Policy) -> Callable[[str], RecordsPort]:
     return open_records
 
 
-def make_control_server(
+def make_control_servers(
     policy: Policy,
     handle: Callable[[Caller, Mapping[str, Any]], dict[str, Any]],
     on_defect: Callable[[Exception], None],
-) -> ControlServer:
-    """Return the socket on which ``gpu-policyd`` is asked; it does not listen yet."""
+) -> dict[str, ControlServer]:
+    """Return by its place each door at which ``gpu-policyd`` is asked; none listens yet."""
+    from slurm_gpu_policy.adapters.control.doors import MungeDoor, UnixDoor  # noqa: PLC0415
     from slurm_gpu_policy.adapters.control.server import ControlServer  # noqa: PLC0415
     from slurm_gpu_policy.adapters.identity import caller_of  # noqa: PLC0415
 
-    return ControlServer(policy.controller.socket, handle, caller_of, on_defect)
+    path, address = policy.controller.socket, policy.controller.listen
+    servers = {path: ControlServer(UnixDoor(path), handle, caller_of, on_defect)}
+    if address:
+        door = MungeDoor(address, lambda: _realm(policy))
+        servers[address] = ControlServer(door, handle, caller_of, on_defect)
+    return servers
+
+
+def _realm(policy: Policy) -> Realm:
+    """Return whose MUNGE credentials count, by slurm.conf; where it is elsewhere, by Slurm's word.
+
+    Raises:
+        SlurmError: neither can be had.
+    """
+    from slurm_gpu_policy.adapters.control.munge import Munge  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.control.sealing import Realm  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.identity import user_id_of  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.slurm import conf_file  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.slurm.run import run  # noqa: PLC0415
+    from slurm_gpu_policy.model.snapshot import Part  # noqa: PLC0415
+
+    found = conf_file.identity()
+    if not found:
+        config = connect(policy).read(Part.CONFIG).config
+        found = conf_file.identity_in(config.settings if config else {})
+    slurm_user = user_id_of(found["slurmuser"])
+    server_ids = frozenset({0} if slurm_user is None else {0, slurm_user})
+    return Realm(found["clustername"], server_ids, Munge(run, found["socket"]))
 
 
 def make_service_manager() -> ServiceManager:
@@ -256,12 +378,62 @@ def make_log_observer(logger: Any) -> ObserverPort:
     return LogObserver(logger)
 
 
+def make_ways(policy: Policy) -> tuple[Way, ...]:
+    """Return the ways to tell people that the policy file sets up; nothing is opened yet."""
+    ways: list[Way] = []
+    if policy.notify.mail is not None:
+        from slurm_gpu_policy.adapters.notify.mail import Mail  # noqa: PLC0415
+        from slurm_gpu_policy.adapters.notify.wording import Wording  # noqa: PLC0415
+
+        ways.append(Mail(policy.notify.mail, Wording(policy.template_folders)))
+    if policy.notify.webhook is not None:
+        from slurm_gpu_policy.adapters.notify.webhook import Webhook  # noqa: PLC0415
+
+        ways.append(Webhook(policy.notify.webhook))
+    return tuple(ways)
+
+
+def make_notifier(policy: Policy, logger: Any, observers: Sequence[ObserverPort] = ()) -> Notifier:
+    """Return what sends notices in the background; into the log where no way is set up."""
+    from slurm_gpu_policy.adapters.notify.notifier import Notifier  # noqa: PLC0415
+
+    notifier = Notifier((), observers)
+    renew_notifier(notifier, policy, logger)
+    return notifier
+
+
+def renew_notifier(notifier: Notifier, policy: Policy, logger: Any) -> None:
+    """Let it send as *policy* wants it from now on."""
+    from slurm_gpu_policy.adapters.notify.log import Log  # noqa: PLC0415
+
+    notifier.use(make_ways(policy) or (Log(logger),), policy.notify.tries)
+
+
 def make_metrics() -> Metrics:
     """Return the controller's metrics; they are not served yet."""
     from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
     from slurm_gpu_policy.adapters.metrics import Metrics  # noqa: PLC0415
 
     return Metrics(SystemClock())
+
+
+def make_control_client(
+    policy: Policy, *, answer_seconds: float = 90.0
+) -> ControlClient | RemoteClient:
+    """Return the way by which this machine asks ``gpu-policyd``: its socket, or over the network.
+
+    *answer_seconds* is how long an answer is waited for.
+    """
+    import os  # noqa: PLC0415
+
+    path, address = policy.controller.socket, policy.controller.reach
+    if address and not os.path.exists(path):  # noqa: PTH110 - pathlib costs 4 ms
+        from slurm_gpu_policy.adapters.control.remote_client import RemoteClient  # noqa: PLC0415
+
+        return RemoteClient(address, lambda: _realm(policy), answer_seconds=answer_seconds)
+    from slurm_gpu_policy.adapters.control.client import ControlClient  # noqa: PLC0415
+
+    return ControlClient(path, answer_seconds=answer_seconds)
 
 
 def ask_controller(policy: Policy, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,7 +443,58 @@ def ask_controller(policy: Policy, request: Mapping[str, Any]) -> dict[str, Any]
         ControllerUnavailable: it cannot be reached.
         PolicyLayerError: what it answered with.
     """
-    from slurm_gpu_policy.adapters.control.client import ControlClient  # noqa: PLC0415
-
     fields = dict(request)
-    return ControlClient(policy.controller.socket).ask(fields.pop("request"), **fields)
+    return make_control_client(policy).ask(fields.pop("request"), **fields)
+
+
+def ask_ledger(policy: Policy, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what whoever keeps the books answers: ``gpu-policyd``, or this process itself.
+
+    Raises:
+        PolicyLayerError: as :func:`ask_controller`, and :meth:`Treasury.handle`.
+    """
+    if not policy.ledger.own_books:
+        return ask_controller(policy, request)
+    import os  # noqa: PLC0415
+
+    from slurm_gpu_policy.adapters.identity import caller_of  # noqa: PLC0415
+
+    return make_own_treasury(policy).handle(caller_of(os.geteuid()), request)
+
+
+def make_own_treasury(policy: Policy) -> Treasury:
+    """Return the books that this process keeps itself (``ledger.own_books``), brought up to date.
+
+    Raises:
+        PolicyLayerError: Slurm cannot be read, or there is no such database.
+    """
+    from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.identity import current_user  # noqa: PLC0415
+    from slurm_gpu_policy.errors import SlurmUnreadable  # noqa: PLC0415
+    from slurm_gpu_policy.model.snapshot import Part  # noqa: PLC0415
+    from slurm_gpu_policy.services.charge import Charging  # noqa: PLC0415
+
+    need_controller_extra()
+    slurm = connect(policy)
+    snapshot = slurm.read(Part.JOBS, Part.ENDED, Part.ASSOCIATIONS, Part.QOS, Part.CONFIG)
+    if snapshot.config is None or not snapshot.config.name:
+        msg = "Slurm does not say what its cluster is called (scontrol show config)"
+        raise SlurmUnreadable(msg)
+    ledger = open_ledger(policy, snapshot.config.name)
+    Charging(ledger, slurm, SystemClock(), current_user()).run(snapshot, policy)
+    return _treasury(policy, ledger, lambda: policy)
+
+
+def open_ledger(policy: Policy, cluster: str) -> LedgerPort:
+    """Return the books of a cluster in ``controller.database``, made or upgraded if need be.
+
+    Raises:
+        RecordsUnavailable: the database cannot be reached.
+    """
+    from slurm_gpu_policy.adapters.database.connection import Database  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.database.ledger import DatabaseLedger  # noqa: PLC0415
+    from slurm_gpu_policy.adapters.database.upgrade import upgrade  # noqa: PLC0415
+
+    database = Database(policy.controller.database)
+    upgrade(database)
+    return DatabaseLedger(database, cluster)

@@ -8,6 +8,7 @@
     |-- RecordsUnavailable       the controller's database cannot be reached     (exit 4)
     |-- ControllerUnavailable    gpu-policyd cannot be reached                   (exit 4)
     |-- NotAllowed               the caller may not do this                      (exit 1)
+    |-- NotifyFailed             a notice could not be sent                      (exit 4)
     `-- SlurmError
         |-- SlurmRefused         Slurm understood and said no, in its own words  (exit 1)
         |   `-- JobNotFound      no such job, or it left Slurm's memory
@@ -63,11 +64,19 @@ class RecordsUnavailable(PolicyLayerError):
 
 
 class ControllerUnavailable(PolicyLayerError):
-    """``gpu-policyd`` does not answer on its socket; nothing was done."""
+    """``gpu-policyd`` does not answer; the text says where it may have done something."""
 
 
 class NotAllowed(PolicyLayerError):
     """The caller may not do this; the text says who may."""
+
+
+class NotifyFailed(PolicyLayerError):
+    """A notice that could not be sent; ``is_lasting`` where trying again cannot help."""
+
+    def __init__(self, message: str, *, is_lasting: bool = False) -> None:
+        self.is_lasting = is_lasting
+        super().__init__(message)
 
 
 class SlurmError(PolicyLayerError):

@@ -44,9 +44,14 @@ def _account():
 
 
 class PrivateServer:
-    """Start with :meth:`start`; many databases may be made on one server."""
+    """Start with :meth:`start`; many databases may be made on one server.
 
-    def __init__(self) -> None:
+    *durable* has it wait for the disk, as a site's own would; a machine that loses its power is
+    no part of most tests.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self._fsync = "on" if durable else "off"
         # Short: the path of a Unix socket has room for 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self._identity = {}
@@ -80,7 +85,7 @@ class PrivateServer:
                 [
                     _programs() / "postgres",
                     *("-D", self.folder / "data", "-k", self.folder),
-                    *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60"),
+                    *("-c", "listen_addresses=", "-c", f"fsync={self._fsync}", "-c", "max_connections=60"),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

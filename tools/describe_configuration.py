@@ -19,7 +19,11 @@ UNITS = {
     "duration": "duration",
     "memory": "memory",
     "money": "money",
+    "address": "address",
     "factor": "decimal",
+    "time of day": "time of day, `20:30`",
+    "time zone": "time zone",
+    "date": "date, `2030-01-31` or `2030-01-31T08:00`",
     "words": "text without quotes",
     "path": "absolute path",
     "many": "whole number or `unlimited`",
@@ -46,6 +50,7 @@ not a limit that never holds.
 | duration | `4h`, `1d12h`, `90s`, or as in `sbatch --time`: `90` (minutes), `1:30:00`, `2-12` |
 | memory | `64G`, `500M`, `1T` (binary units); a bare number is MiB |
 | money | a decimal such as `2.50`, in the unit that `currency` names; six places at most |
+| address | `HOST:PORT`: `ctl.site:9812`, `127.0.0.1:9812`, `[::1]:9812` |
 | name | text without blanks, commas, bars, semicolons, `=` or brackets, 255 characters at most |
 
 ## Example

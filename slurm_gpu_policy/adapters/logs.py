@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from slurm_gpu_policy.model.action import AuditEntry
+    from slurm_gpu_policy.model.notice import Delivery
     from slurm_gpu_policy.model.tick import TickReport
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -84,6 +85,22 @@ class LogObserver:
             )
         else:
             self._log.info("policy file read", at=now)
+
+    def delivered(self, delivery: Delivery) -> None:
+        """Write what became of a notice."""
+        is_well = delivery.fate == "sent"
+        lost = delivery.fate in {"refused", "given_up", "dropped"}
+        (self._log.info if is_well else self._log.error if lost else self._log.warning)(
+            "notice sent" if is_well else "notice not sent",
+            way=delivery.way,
+            address=delivery.address,
+            fate=delivery.fate,
+            words=delivery.words,
+            rule=delivery.notice.rule,
+            severity=delivery.notice.severity,
+            to=list(delivery.notice.to),
+            subject=delivery.notice.subject,
+        )
 
     def _acted(self, entry: AuditEntry) -> None:
         action = entry.action

@@ -1,6 +1,7 @@
 """What the controller does, for Prometheus. Needs the extra ``controller``.
 
-All series begin with ``slurm_gpu_policy_controller_``. Errors here are logged by nobody: metrics
+All series begin with ``slurm_gpu_policy_``, those of the program itself with
+``slurm_gpu_policy_controller_``. Errors here are logged by nobody: metrics
 that cannot be served are seen to be missing.
 """
 
@@ -22,12 +23,14 @@ from prometheus_client import (
     make_wsgi_app,
 )
 
-from slurm_gpu_policy.errors import PolicyLayerError
+from slurm_gpu_policy.errors import PolicyLayerError, RequestError
+from slurm_gpu_policy.model.address import parse_address
 from slurm_gpu_policy.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from slurm_gpu_policy.model.notice import Delivery
     from slurm_gpu_policy.model.tick import TickReport
     from slurm_gpu_policy.services.ports import Clock
 
@@ -89,6 +92,12 @@ class Metrics:
         self._unfinished = gauge(
             "audit_entries_unfinished", "Entries of the audit log whose outcome is not known yet."
         )
+        self._notices = Counter(
+            "slurm_gpu_policy_notices_total",
+            "Notices to people by way and by what became of them.",
+            ("way", "outcome"),
+            registry=self.registry,
+        )
         for unknown in (self._pending, self._unfinished):
             unknown.set(_NOT_KNOWN)
 
@@ -116,24 +125,24 @@ class Metrics:
         if not problems:
             self._policy_loaded.set(now)
 
+    def delivered(self, delivery: Delivery) -> None:
+        """Count what became of a notice; from any thread."""
+        self._notices.labels(delivery.way, delivery.fate).inc()
+
     def start(self, address: str) -> int:
         """Serve ``/metrics`` on *address* (``HOST:PORT``, ``[::1]:PORT``) and return the port.
 
         Raises:
             PolicyLayerError: the address cannot be served on.
         """
-        host, _, port = address.rpartition(":")
-        host = host.strip("[]")
-        if not host:
-            msg = f"metrics cannot be served on {address!r}: write HOST:PORT"
-            raise PolicyLayerError(msg)
         try:
+            host, port = parse_address(address)
             kind: type[WSGIServer] = _Server
             if ":" in host:
                 kind = type("_Server6", (_Server,), {"address_family": socket.AF_INET6})
             app = make_wsgi_app(self.registry)
-            self._server = make_server(host, int(port), app, kind, handler_class=_Handler)
-        except (OSError, OverflowError, ValueError) as error:
+            self._server = make_server(host, port, app, kind, handler_class=_Handler)
+        except (OSError, RequestError, ValueError) as error:
             msg = f"metrics cannot be served on {address!r}: {error}"
             raise PolicyLayerError(msg) from error
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()

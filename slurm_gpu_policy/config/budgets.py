@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from slurm_gpu_policy.config.accounts import ManagedName
+from slurm_gpu_policy.config.applying import AbsolutePath
 from slurm_gpu_policy.config.fields import Count, Duration, Percent, Positive, Price, Strict
 from slurm_gpu_policy.config.pricing import DateTime
 
@@ -108,6 +109,11 @@ class Ledger(Strict):
         default="auto",
         description="Whether Slurm's own GrpTRESMins of the accounts are kept equal to what is "
         "left (rule B-008); `auto` does so where no usage decays and limits are enforced `safe`.",
+    )
+    table: AbsolutePath = Field(
+        default="/var/lib/slurm-gpu-policy/budgets.lua",
+        description="The file in which `gpu-policyd` writes at each tick what accounts have left, "
+        "for job_submit.lua; slurmctld must be able to read it.",
     )
     end_jobs_after: Duration | None = Field(
         default=None,

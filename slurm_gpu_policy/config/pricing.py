@@ -122,7 +122,8 @@ class Pricing(PriceSet):
         default="UTC", description="Time zone of `hours`, of dates, and of budgets' periods."
     )
     minimum_charge: Price = Field(
-        default=0, description="Least that a run costs that took any time at all (rule C-405)."
+        default=0,
+        description="Least that a run costs which is not free, however short (rule C-405).",
     )
     refunds: Refunds = Field(default=Refunds(), description="What is given back by rule.")
     idle_surcharge: Percent = Field(

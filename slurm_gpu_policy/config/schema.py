@@ -34,6 +34,7 @@ from slurm_gpu_policy.config.fields import (
     Strict,
     Version,
 )
+from slurm_gpu_policy.config.notify import Notify
 from slurm_gpu_policy.config.ordering import Ordering
 from slurm_gpu_policy.config.over_quota import OverQuota
 from slurm_gpu_policy.config.pricing import Pricing
@@ -263,9 +264,10 @@ class Policy(Strict):
     )
     template_folders: tuple[str, ...] = Field(
         default=(),
-        description="Folders with the site's own script templates; they come before the "
-        "built-in ones of the same name.",
+        description="Folders with the site's own templates, of scripts (`NAME.sh.j2`) and mails "
+        "(`NAME.txt.j2`); they come before the built-in ones of the same name.",
     )
+    notify: Notify = Field(default=Notify(), description="How people are told what concerns them.")
     slurm: Slurm = Field(default=Slurm(), description="How Slurm is reached.")
     controller: Controller = Field(default=Controller(), description="How `gpu-policyd` runs.")
 

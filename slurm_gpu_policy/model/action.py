@@ -9,7 +9,8 @@ from slurm_gpu_policy.model.record import record
 if TYPE_CHECKING:
     from slurm_gpu_policy.model.ids import JobId
 
-Verb = Literal["site_factor", "modify", "hold", "release", "requeue", "cancel"]
+Verb = Literal["site_factor", "modify", "hold", "release", "requeue", "cancel", "notify"]
+"""``notify`` writes the reason into a running job's output."""
 Level = Literal["observe", "advise", "enforce"]
 
 

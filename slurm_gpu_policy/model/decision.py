@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Literal
 
+from slurm_gpu_policy.model.ledger import Use
 from slurm_gpu_policy.model.record import record
 
 Kind = Literal["admit", "hold", "refuse"]
@@ -54,5 +56,7 @@ class Decision:
     tasks: int = 1
     """Array tasks; 1 for a plain job."""
     cost_micros: int | None = None
-    """Estimate for all tasks, if each uses its whole time limit."""
+    """Estimate for all tasks, if they start now and each uses its whole time limit."""
     currency: str = ""
+    use: Use = field(default_factory=Use)
+    """What each task holds, as prices ask for it."""

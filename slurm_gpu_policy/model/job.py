@@ -36,6 +36,8 @@ class JobState(Enum):
     CONFIGURING = "CONFIGURING"
     COMPLETING = "COMPLETING"
     REQUEUED = "REQUEUED"
+    RESIZING = "RESIZING"
+    """Of a record in the accounting: the run was resized, and goes on in another record."""
     UNKNOWN = "UNKNOWN"
 
     @property
@@ -51,12 +53,14 @@ class JobState(Enum):
     @property
     def is_over(self) -> bool:
         """Whether the job will not run any more (a requeued one may)."""
-        return not (self.is_pending or self.is_active or self is JobState.UNKNOWN)
+        return not (self.is_pending or self.is_active or self in _GOES_ON)
 
 
 _ACTIVE = frozenset(
     {JobState.RUNNING, JobState.SUSPENDED, JobState.CONFIGURING, JobState.COMPLETING}
 )
+_GOES_ON = frozenset({JobState.RESIZING, JobState.UNKNOWN})
+_RUN_ENDED = frozenset({JobState.REQUEUED, JobState.RESIZING})
 
 
 @record
@@ -184,7 +188,11 @@ class PriorityFactors:
 
 @record
 class AccountingRecord:
-    """One run of one job in Slurm's accounting; a requeued job has one record per run."""
+    """One run of one job in Slurm's accounting; a requeued job has one record per run.
+
+    Each has a submit time of its own. Where a running job is resized, one record ends, and another
+    begins whose submit time is that moment; ``squeue`` goes on to show the job's first one.
+    """
 
     job_id: JobId
     display_id: str
@@ -209,3 +217,8 @@ class AccountingRecord:
     comment: str = ""
     admin_comment: str = ""
     restarts: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this run has ended; the job itself may go on in another one."""
+        return self.state.is_over or self.state in _RUN_ENDED

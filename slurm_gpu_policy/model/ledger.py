@@ -235,6 +235,8 @@ class Prices:
     bands: tuple[Band, ...] = ()
     """The first that a moment lies in has its factor; elsewhere it is one."""
     timezone: str = "UTC"
+    minimum: int = 0
+    """Rule C-405: least that a run costs which began under these prices and is not free."""
 
 
 @record

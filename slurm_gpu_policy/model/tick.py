@@ -8,6 +8,27 @@ from slurm_gpu_policy.model.record import record
 
 if TYPE_CHECKING:
     from slurm_gpu_policy.model.action import AuditEntry
+    from slurm_gpu_policy.model.ledger import LedgerState
+
+
+@record
+class LedgerReport:
+    """How a tick left the books."""
+
+    state: LedgerState
+    entries: int | None = None
+    """In the books, in all."""
+    accounting_until: int | None = None
+    """Unix seconds up to which Slurm's accounting is in the books whole; ``None`` before that."""
+    remarks: tuple[str, ...] = ()
+    """What there is to say of limits in Slurm and of warnings that follow from the books."""
+
+    @property
+    def accounting_lag_seconds(self) -> int | None:
+        """How far the books are behind, as far as is known."""
+        if self.accounting_until is None:
+            return None
+        return max(0, self.state.time - self.accounting_until)
 
 
 @record
@@ -37,6 +58,8 @@ class TickReport:
     """Unix seconds of the snapshot that was decided on."""
     unfinished_entries: int | None = None
     """Entries of the audit log without an outcome, left by an interrupted controller."""
+    ledger: LedgerReport | None = None
+    """``None`` where no books are kept, or they could not be brought up to date."""
 
     @property
     def succeeded(self) -> bool:

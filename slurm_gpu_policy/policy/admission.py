@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.decision import Decision, Reason
 from slurm_gpu_policy.policy import rules
+from slurm_gpu_policy.policy.estimate import cost_reasons
 from slurm_gpu_policy.policy.fitting import Need, Route
 from slurm_gpu_policy.policy.limits import (
     enforces,
@@ -20,9 +21,10 @@ from slurm_gpu_policy.policy.limits import (
     slurm_limits,
     sources,
 )
+from slurm_gpu_policy.policy.pricing import has_price, price_book, prices_at
 from slurm_gpu_policy.policy.routing import route
 from slurm_gpu_policy.policy.thresholds import Size, line_of, needs_approval
-from slurm_gpu_policy.units import counted, format_duration, format_money
+from slurm_gpu_policy.units import counted, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,6 +85,8 @@ def decide(request: Request, snapshot: Snapshot, policy: Policy, cluster: Cluste
         default_seconds=workload.default_time or policy.defaults.time,
         longest_seconds=longest_seconds(request, account, limiting, snapshot, policy),
         partition_walls=_partition_walls(snapshot),
+        book=price_book(policy),
+        now=snapshot.time,
     )
     found = route(need, snapshot, policy, cluster)
     if not isinstance(found, Route):
@@ -107,7 +111,7 @@ def decide(request: Request, snapshot: Snapshot, policy: Policy, cluster: Cluste
         *((retries,) if retries else ()),
         *found.reasons,
         *_time_reasons(need, found),
-        *_cost_reasons(found, policy),
+        *cost_reasons(need, found, policy.currency),
     )
     return Decision(
         "refuse" if refusals else "hold" if holds else "admit",
@@ -126,6 +130,7 @@ def decide(request: Request, snapshot: Snapshot, policy: Policy, cluster: Cluste
         tasks=tasks,
         cost_micros=found.cost_micros,
         currency=policy.currency,
+        use=found.use,
     )
 
 
@@ -151,7 +156,7 @@ def _size(need: Need, found: Route, snapshot: Snapshot) -> Size:
         found.cost_micros,
         line_of(need.account, snapshot.associations),
         need.request.workload,
-        found.kind.price_micros if found.kind else None,
+        has_price(found.use, prices_at(need.book, need.now)),
     )
 
 
@@ -287,22 +292,3 @@ def _time_reasons(need: Need, found: Route) -> Iterator[Reason]:
         return
     time = format_duration(found.time_seconds)
     yield Reason(rules.ROUTE_TIME, f"without --time it gets {time}", value=time)
-
-
-def _cost_reasons(found: Route, policy: Policy) -> Iterator[Reason]:
-    """Rules C-401, C-403: the estimate, or why there is none."""
-    if found.kind is None:
-        return
-    if found.cost_micros is not None:
-        amount = f"{format_money(found.cost_micros)} {policy.currency}"
-        yield Reason(
-            rules.COST_ESTIMATE,
-            f"costs up to {amount} if it uses its whole time limit",
-            value=amount,
-        )
-    elif found.kind.price_micros is None:
-        yield Reason(
-            rules.COST_UNKNOWN, f"the site has set no price for {found.kind.name}: no estimate"
-        )
-    else:
-        yield Reason(rules.COST_UNKNOWN, "no estimate: the job has no time limit")

@@ -27,7 +27,7 @@ from slurm_gpu_policy.policy.thresholds import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.action import Verb, Vote
@@ -65,13 +65,21 @@ class Judge:
     """Judges the jobs of one snapshot.
 
     *people* holds the groups of all who voted, and the accounts' coordinators where the policy
-    lets them vote.
+    lets them vote. *uncovered* jobs stay held when their approval is there: rule B-006 has them
+    from then on.
     """
 
-    def __init__(self, snapshot: Snapshot, policy: Policy, people: People) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        policy: Policy,
+        people: People,
+        uncovered: Collection[JobId] = (),
+    ) -> None:
         self.now = snapshot.time
         self.policy = policy
         self.people = people
+        self._uncovered = uncovered
         self._sizes = Sizes(snapshot, policy)
         self.size = self._sizes.of
 
@@ -118,8 +126,9 @@ class Judge:
         if not job.state.is_pending and state != "pending":
             return None
         size = self.size(job)
+        stays = job.job_id in self._uncovered
         if not exceeded(size, self.policy):
-            return _let_go(job, size, state, self.now) if state else None
+            return _let_go(job, size, state, self.now, stays=stays) if state else None
         if "size" in mark and not is_within(size, mark["size"]):
             change = f"made larger and asks for {size.words} now"
             return _ask_anew(job, size, self.now, mark["size"], change)
@@ -130,7 +139,7 @@ class Judge:
         verdict = self.standing(job, valid)
         if verdict == "approved":
             place = {"account": self._account(job), "type": _markable(job.gpu_type)}
-            return _approve(job, size, valid, place)
+            return _approve(job, size, valid, place, stays=stays)
         return _keep(job, size, verdict, valid, self.policy) if job.state.is_pending else None
 
     def _account(self, job: Job) -> str:
@@ -152,16 +161,20 @@ def _markable(text: str) -> str:
 
 
 def verdicts(
-    snapshot: Snapshot, policy: Policy, votes: Sequence[Vote], people: People
+    snapshot: Snapshot,
+    policy: Policy,
+    votes: Sequence[Vote],
+    people: People,
+    uncovered: Collection[JobId] = (),
 ) -> tuple[Action, ...]:
-    """Return what approvals make of the waiting jobs; *people* as for :class:`Judge`."""
+    """Return what approvals make of the waiting jobs; *people*, *uncovered*: :class:`Judge`."""
     asks = bool(policy.approvals.thresholds)
     if not asks and not any("approval=" in job.admin_comment for job in snapshot.jobs):
         return ()
     by_job: dict[JobId, list[Vote]] = {}
     for vote in votes:
         by_job.setdefault(vote.job_id, []).append(vote)
-    judge = Judge(snapshot, policy, people).judge
+    judge = Judge(snapshot, policy, people, uncovered).judge
     wanted = (
         judge(job, by_job.get(vote_key(job), ()))
         for job in as_one(snapshot.jobs)
@@ -180,10 +193,21 @@ def is_within(size: Size, text: str) -> bool:
     return size.gpus <= gpus and fits_time and size.tasks <= tasks
 
 
-def _approve(job: Job, size: Size, valid: Sequence[Vote], place: Mapping[str, str]) -> Action:
+def _approve(
+    job: Job, size: Size, valid: Sequence[Vote], place: Mapping[str, str], *, stays: bool
+) -> Action:
     """Rule V-903: let a job go that enough approvers agreed to; once it is let go, mark it so."""
     names = ", ".join(sorted(vote.approver for vote in valid))
     is_held = job.state.is_pending and job.priority == 0
+    if is_held and stays:
+        return _action(
+            "modify",
+            job,
+            rules.APPROVAL_GIVEN,
+            f"{size.words}: approved by {names}; held until its budget covers it",
+            after="held, approved",
+            mark={"approval": "approved", "size": size.text, **place, "money": "held"},
+        )
     return _action(
         "release" if is_held else "modify",
         job,
@@ -232,19 +256,21 @@ def is_held_by_operator(job: Job) -> bool:
     return job.priority == 0 and job.reason == ADMIN_HOLD
 
 
-def _let_go(job: Job, size: Size, state: str, now: int) -> Action:
+def _let_go(job: Job, size: Size, state: str, now: int, *, stays: bool) -> Action:
     """Rule V-907: a job that became smaller, or whose threshold went, needs no approval.
 
     Votes so far are void, should it be made larger again.
     """
     is_held = job.state.is_pending and job.priority == 0 and state != "approved"
+    is_let_go = is_held and not stays
+    void = {"approval": "", "size": "", "asked": str(now)}
     return _action(
-        "release" if is_held else "modify",
+        "release" if is_let_go else "modify",
         job,
         rules.APPROVAL_MOOT,
         f"{size.words} needs no approval any more",
-        after="released" if is_held else "not asked",
-        mark={} if is_held else {"approval": "", "size": "", "asked": str(now)},
+        after="released" if is_let_go else "held for its budget" if is_held else "not asked",
+        mark={} if is_let_go else {**void, "money": "held"} if is_held else void,
     )
 
 

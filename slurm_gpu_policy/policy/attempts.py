@@ -49,17 +49,22 @@ class Attempts:
 def attempts(records: Sequence[AccountingRecord], job: Job | None, policy: Policy) -> Attempts:
     """Return a job's attempts: *records* are its runs in the accounting, *job* what Slurm holds.
 
-    A run that ended without a start (cancelled while it waited) is none.
+    A run that ended without a start (cancelled while it waited) is none, and what went before a
+    resize is none of its own.
     """
     ran = sorted(
-        (item for item in records if item.start_time is not None),
+        (
+            item
+            for item in records
+            if item.start_time is not None and item.state is not JobState.RESIZING
+        ),
         key=lambda item: item.start_time or 0,
     )
     runs = tuple(
         Attempt(
             number,
             item.start_time,
-            item.end_time if _is_over(item) else None,
+            item.end_time if item.is_over else None,
             item.node_list,
             item.state,
             _ending(item),
@@ -71,10 +76,6 @@ def attempts(records: Sequence[AccountingRecord], job: Job | None, policy: Polic
     most, made = allowed(job, policy), used(job, policy)
     next_time = points(controller_mark(job), "until") if job.state.is_pending else None
     return Attempts(runs, made, most, next_time, _words(job, made, most, policy, runs))
-
-
-def _is_over(item: AccountingRecord) -> bool:
-    return item.state.is_over or item.state is JobState.REQUEUED
 
 
 def _ending(item: AccountingRecord) -> str:

@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.decision import Reason
+from slurm_gpu_policy.model.ledger import Use
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.request import UNLIMITED
 from slurm_gpu_policy.policy import rules
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Workload
     from slurm_gpu_policy.model.cluster import Node, Partition
+    from slurm_gpu_policy.model.ledger import Tariff
     from slurm_gpu_policy.model.request import Request
     from slurm_gpu_policy.policy.gpu_kinds import Kind
 
@@ -37,6 +39,10 @@ class Need:
     """What a default time is cut to, for limits other than the partition's."""
     partition_walls: Mapping[str, int] = field(default_factory=dict)
     """MaxWall of partitions' own QOS."""
+    book: tuple[Tariff, ...] = ()
+    """Prices by date."""
+    now: int = 0
+    """Unix seconds; what is estimated starts then."""
 
 
 @record
@@ -50,6 +56,9 @@ class Route:
     kind: Kind | None = None
     cpus: int | None = None
     cost_micros: int | None = None
+    """Of all tasks, from now on; ``None`` where there is no price or no time limit."""
+    use: Use = field(default_factory=Use)
+    """What each task holds."""
     reasons: tuple[Reason, ...] = ()
 
 

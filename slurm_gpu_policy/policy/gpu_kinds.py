@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Cluster, Policy, Workload
     from slurm_gpu_policy.model.cluster import Node
+    from slurm_gpu_policy.model.ledger import Prices
     from slurm_gpu_policy.model.request import Request
 
 
@@ -28,11 +29,14 @@ class Kind:
     features: tuple[str, ...]
     partitions: tuple[str, ...]
     price_micros: int | None
+    """Of one GPU for an hour, without any factor; to compare types by."""
     nodes: tuple[tuple[Node, int], ...]
     """Each node that has it, with how many GPUs of it the node has in all."""
 
 
-def gpu_kinds(nodes: Iterable[Node], policy: Policy, cluster: Cluster) -> dict[str, Kind]:
+def gpu_kinds(
+    nodes: Iterable[Node], policy: Policy, cluster: Cluster, prices: Prices
+) -> dict[str, Kind]:
     """Return the GPU types this cluster has, by the name users know them by.
 
     A type the site has not listed goes by Slurm's name. On a site with untyped GRES the listed
@@ -52,9 +56,8 @@ def gpu_kinds(nodes: Iterable[Node], policy: Policy, cluster: Cluster) -> dict[s
         )
         listed.add(gres_type or "")
         if found:
-            kinds[name] = Kind(
-                name, gres_type, entry.features, entry.partitions, entry.price_per_hour, found
-            )
+            price = prices.gpus.get((entry.gres_type or name).lower())
+            kinds[name] = Kind(name, gres_type, entry.features, entry.partitions, price, found)
     types = sorted({gpus.type for node in nodes for gpus in node.gpus} - listed)
     for slurm_type in types:
         if not cluster.typed and listed:
@@ -62,7 +65,8 @@ def gpu_kinds(nodes: Iterable[Node], policy: Policy, cluster: Cluster) -> dict[s
         gres_type = slurm_type if cluster.typed and slurm_type else None
         found = tuple((node, n) for node in nodes if (n := _count(node, gres_type)))
         name = gres_type or "gpu"
-        kinds.setdefault(name, Kind(name, gres_type, (), (), None, found))
+        price = prices.gpus.get((gres_type or "").lower())
+        kinds.setdefault(name, Kind(name, gres_type, (), (), price, found))
     return kinds
 
 

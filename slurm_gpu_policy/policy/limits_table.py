@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.policy import rules
+from slurm_gpu_policy.policy.budget import keeps_books
+from slurm_gpu_policy.policy.pricing import price_book, prices_at
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -35,6 +37,8 @@ RULES: Final = (
     rules.APPROVAL_NEEDED,
     rules.APPROVAL_HOLD,
     rules.APPROVAL_CHANGED,
+    rules.BUDGET_HOLD,
+    rules.BUDGET_QOS,
 )
 """The rules that job_submit.lua applies; docs/policy.md has them."""
 PARTS: Final = (Part.PARTITIONS, Part.NODES, Part.ASSOCIATIONS, Part.CONFIG)
@@ -51,23 +55,24 @@ def table_text(
     snapshot: Snapshot,
     *,
     closed: Collection[str] = (),
-    over_budget: Collection[str] = (),
 ) -> str:
     """Return the text of limits.lua.
 
-    *snapshot* holds :data:`PARTS`, with everybody's associations. *closed* (besides those that
-    the policy closes) and *over_budget* are accounts; those below them are so as well. Equal
-    inputs give the same text, and the first line differs exactly where the rest does.
+    *snapshot* holds :data:`PARTS`, with everybody's associations. *closed* are accounts, besides
+    those that the policy closes; those below them are so as well. Equal inputs give the same
+    text, and the first line differs exactly where the rest does.
     """
     shut = {name for name, account in policy.accounts.items() if account.closed}
-    table = _table(policy, snapshot, frozenset(closed) | shut, frozenset(over_budget))
+    return file_text(_table(policy, snapshot, frozenset(closed) | shut))
+
+
+def file_text(table: Lua) -> str:
+    """Return the text of a file that job_submit.lua reads anew when its first line changes."""
     body = f"return {lua(table)}\n"
     return f"-- generation {sha256(body.encode()).hexdigest()[:32]}\n{body}"
 
 
-def _table(
-    policy: Policy, snapshot: Snapshot, closed: frozenset[str], over_budget: frozenset[str]
-) -> dict[Any, Any]:
+def _table(policy: Policy, snapshot: Snapshot, closed: frozenset[str]) -> dict[Any, Any]:
     config = snapshot.config
     cluster = policy.clusters.get(config.name if config else "", policy.cluster_defaults)
     types, prices = _types(policy, snapshot)
@@ -95,11 +100,12 @@ def _table(
             default_partition=next((p.name for p in snapshot.partitions if p.default), None),
             default_seconds=policy.defaults.time,
             default_workload=_UNMARKABLE.sub("_", policy.defaults.workload),
+            budgets=policy.ledger.table if keeps_books(policy) else None,
         ),
         "partitions": _partitions(policy, snapshot, typed=cluster.typed),
         "everyone": _limit(policy.limits.everyone),
         "users": {name: _limit(limit) for name, limit in policy.limits.users.items()},
-        "accounts": dict(_accounts(policy, snapshot, closed, over_budget)),
+        "accounts": dict(_accounts(policy, snapshot, closed)),
         "workloads": workloads,
         "thresholds": [_threshold(entry, snapshot) for entry in policy.approvals.thresholds],
     }
@@ -123,18 +129,19 @@ def _operators(snapshot: Snapshot) -> tuple[int, ...]:
 
 
 def _types(policy: Policy, snapshot: Snapshot) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Return Slurm's names of the cluster's GPU types, and what an hour of each costs.
+    """Return Slurm's names of the cluster's GPU types, and what an hour of each costs now.
 
-    Of a type that the site lists several times the highest price counts.
+    Factors by QOS, partition and hour are left out: the controller counts them when it looks at
+    the job. Under ``""`` stands the price of a request that names no type.
     """
     names = {gpus.type for node in snapshot.nodes for gpus in node.gpus if gpus.type}
-    prices: dict[str, int] = {}
-    for name, entry in policy.gpu_types.items():
-        if entry.price_per_hour is not None:
-            gres_type = entry.gres_type or name
-            prices[gres_type] = max(prices.get(gres_type, 0), entry.price_per_hour)
-    if prices:
-        prices[""] = max(prices.values())  # of a request that names no type
+    by_type = prices_at(price_book(policy), snapshot.time).gpus
+    listed = {entry.gres_type or name for name, entry in policy.gpu_types.items()}
+    prices = {
+        name: by_type[name.lower()]
+        for name in (*sorted(listed | names), "")
+        if name.lower() in by_type
+    }
     return tuple(sorted(names)), prices
 
 
@@ -174,17 +181,17 @@ def _lineage(snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
 
 
 def _accounts(
-    policy: Policy, snapshot: Snapshot, closed: frozenset[str], over_budget: frozenset[str]
+    policy: Policy, snapshot: Snapshot, closed: frozenset[str]
 ) -> Iterator[tuple[str, dict[str, Lua]]]:
     """Yield the accounts that anything limits; Slurm keeps their names in lower case."""
     limits = {name.lower(): limit for name, limit in policy.limits.accounts.items()}
     lines: dict[str, tuple[str, ...]] = {
-        name.lower(): (name.lower(),) for name in (*limits, *closed, *over_budget)
+        name.lower(): (name.lower(),) for name in (*limits, *closed)
     }
     lines |= {
         name.lower(): tuple(map(str.lower, line)) for name, line in _lineage(snapshot).items()
     }
-    closed, over_budget = (frozenset(map(str.lower, names)) for names in (closed, over_budget))
+    closed = frozenset(map(str.lower, closed))
     for account, line in sorted(lines.items()):
         entry: dict[str, Lua] = {}
         for above in line:
@@ -192,8 +199,6 @@ def _accounts(
                 entry[name] = min(entry.get(name, value), value)  # type: ignore[type-var]
         if closed.intersection(line):
             entry["closed"] = True
-        if over_budget.intersection(line):
-            entry["over_budget"] = policy.submission.over_budget_qos or ""
         if entry:
             yield account, entry
 

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.snapshot import Snapshot
 
 _MOST_NAMED = 8
+_LOWER_CASE = frozenset({"account", "QOS"})
+"""What Slurm keeps in lower case."""
 
 
 @record
 class UnknownName:
     """A name at ``where`` in the file (as keys) that is no ``kind`` of this cluster."""
 
-    where: tuple[str, ...]
+    where: tuple[str | int, ...]
     name: str
     kind: str
     known: str
@@ -52,9 +54,9 @@ class _Names:
             "name": frozenset({snapshot.config.name} if snapshot.config else ()),
         }
 
-    def missing(self, kind: str, name: str | None, *where: str) -> Iterator[UnknownName]:
+    def missing(self, kind: str, name: str | None, *where: str | int) -> Iterator[UnknownName]:
         known = self.by_kind[kind]
-        if name is None or name in known or (kind == "account" and name.lower() in known):
+        if name is None or name in known or (kind in _LOWER_CASE and name.lower() in known):
             return
         names = sorted(known)
         text = ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")
@@ -77,6 +79,7 @@ def unknown_names(
         *_defaults(policy, names),
         *_ordering(policy, names),
         *_submission(policy, names),
+        *_prices(policy, names),
     )
 
 
@@ -140,6 +143,23 @@ def _submission(policy: Policy, names: _Names) -> Iterator[UnknownName]:
     for partition, gpu_type in policy.submission.default_types.items():
         yield from names.missing("partition", partition, *at, partition)
         yield from names.missing("GPU type", gpu_type, *at, partition)
+
+
+def _prices(policy: Policy, names: _Names) -> Iterator[UnknownName]:
+    """Yield the factors and prices of what the cluster does not have: nobody pays by them."""
+    pricing = policy.pricing
+    if pricing is None:
+        return
+    types = {name.lower() for name in (*names.by_kind["GPU type"], *policy.gpu_types)}
+    changes = ((("pricing", "changes", n), each) for n, each in enumerate(pricing.changes))
+    for at, each in ((("pricing",), pricing), *changes):
+        for gpu_type in each.gpu_types:
+            if gpu_type.lower() not in types:
+                yield from names.missing("GPU type", gpu_type, *at, "gpu_types", gpu_type)
+        for qos in each.qos:
+            yield from names.missing("QOS", qos, *at, "qos", qos)
+        for partition in each.partitions:
+            yield from names.missing("partition", partition, *at, "partitions", partition)
 
 
 def _ordering(policy: Policy, names: _Names) -> Iterator[UnknownName]:

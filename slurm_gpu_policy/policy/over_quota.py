@@ -50,6 +50,7 @@ from slurm_gpu_policy.policy.pending import (
     points,
     task_count,
 )
+from slurm_gpu_policy.policy.qos_rights import QosRights
 from slurm_gpu_policy.units import counted, format_duration
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.over_quota import OverQuota
     from slurm_gpu_policy.config.schema import Policy
-    from slurm_gpu_policy.model.account import Association
     from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.job import Job
     from slurm_gpu_policy.model.snapshot import Snapshot
@@ -132,12 +132,7 @@ class _Round:
         self._claims = Guarantees(policy, snapshot.associations)
         self._held = Guarantees(policy, snapshot.associations)
         """The claims, and what runs over quota."""
-        self._partitions = {item.name: item for item in snapshot.partitions}
-        self._associations = {
-            (item.account, item.user, item.partition): item
-            for item in snapshot.associations
-            if item.user
-        }
+        self._rights = QosRights(snapshot)
         for job in snapshot.jobs:
             if job.state.is_active:
                 self._held.take(job.account, job.gpus)
@@ -237,14 +232,7 @@ class _Round:
         moved = points(controller_mark(job), "moved")
         if moved is not None and 0 <= self._now - moved < self._section.settle_time:
             return False
-        association = self._association(job)
-        if association is not None and association.qos and qos not in association.qos:
-            return False
-        found = [self._partitions[name] for name in job.partitions if name in self._partitions]
-        return not found or any(
-            qos not in item.deny_qos and (not item.allow_qos or qos in item.allow_qos)
-            for item in found
-        )
+        return self._rights.allow(job, qos)
 
     def _ours(self, jobs: Sequence[Job]) -> Iterator[Job]:
         """Yield what runs, and what waits in a QOS that is not its user's own wish.
@@ -262,13 +250,8 @@ class _Round:
             return True
         if job.qos == self._beyond and "home" in controller_mark(job):
             return True
-        association = self._association(job)
+        association = self._rights.association(job)
         return association is not None and job.qos == association.default_qos
-
-    def _association(self, job: Job) -> Association | None:
-        places = (*job.partitions, "")
-        keys = ((job.account, job.user, place) for place in places)
-        return next((self._associations[key] for key in keys if key in self._associations), None)
 
     def _room(self, unit: _Unit, account: str) -> str:
         return (

@@ -9,8 +9,7 @@ from slurm_gpu_policy.model.decision import Reason
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.policy.fitting import Need, Route, fit_partition
 from slurm_gpu_policy.policy.gpu_kinds import Kind, gpu_kinds, wanted_kinds
-from slurm_gpu_policy.policy.pricing import affordable_seconds, cost_micros
-from slurm_gpu_policy.units import format_duration, format_money
+from slurm_gpu_policy.policy.pricing import cost, has_price, prices_at, use_of_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +25,10 @@ def route(
 ) -> Route | tuple[Reason, ...]:
     """Return the best place for a request, or every reason why there is none."""
     if not need.request.wants_gpus:
-        return _without_gpus(need, snapshot, policy, preferred=())
-    kinds = gpu_kinds(snapshot.nodes, policy, cluster)
+        on_cpus = _without_gpus(need, snapshot, policy, preferred=())
+        return _capped(need, on_cpus, policy.currency)
+    prices = prices_at(need.book, need.now)
+    kinds = gpu_kinds(snapshot.nodes, policy, cluster, prices)
     wanted, unknown = wanted_kinds(need.request, need.workload, kinds, policy)
     fits: list[Route] = []
     failures = list(unknown)
@@ -38,7 +39,9 @@ def route(
         else:
             failures.append(found)
     if fits and need.request.max_cost_micros is not None:
-        chosen = _cheapest(need, fits, need.request.max_cost_micros, policy.currency)
+        from slurm_gpu_policy.policy.capping import cheapest  # noqa: PLC0415 - few ask for it
+
+        chosen = cheapest(need, fits, need.request.max_cost_micros, policy.currency)
         if isinstance(chosen, Route):
             return chosen
         failures, fits = [*failures, chosen], []
@@ -64,10 +67,17 @@ def _fit(need: Need, kind: Kind, snapshot: Snapshot, policy: Policy) -> Route | 
     merged = _try_partitions(need, kind, order, usable, kind.nodes)
     if isinstance(merged, Reason):
         return merged
-    if kind.price_micros is None or merged.time_seconds is None:
-        return merged
-    cost = cost_micros(kind.price_micros, merged.gpus, merged.time_seconds, need.tasks)
-    return replace(merged, cost_micros=cost)
+    return _priced(need, merged, snapshot)
+
+
+def _priced(need: Need, found: Route, snapshot: Snapshot) -> Route:
+    """Rules C-401, C-403: what all tasks cost if they start now and use their whole time limit."""
+    use = use_of_request(need, found, snapshot)
+    micros = None
+    if found.time_seconds and has_price(use, prices_at(need.book, need.now)):
+        one = cost(use, need.now, need.now + found.time_seconds, need.book)
+        micros = one.micros * need.tasks
+    return replace(found, use=use, cost_micros=micros)
 
 
 def _try_partitions(
@@ -142,51 +152,6 @@ def _partition_order(
     )
 
 
-def _cheapest(need: Need, fits: Sequence[Route], cap_micros: int, currency: str) -> Route | Reason:
-    """Rules R-302, C-402: the cheapest place whose whole cost stays within --max-cost."""
-    priced = sorted(
-        (fit for fit in fits if fit.cost_micros is not None), key=lambda fit: fit.cost_micros or 0
-    )
-    cap = f"{format_money(cap_micros)} {currency}"
-    if not priced:
-        return Reason(
-            rules.COST_UNKNOWN,
-            "--max-cost cannot be kept: the site has set no price for the GPU types that fit"
-            if any(fit.time_seconds for fit in fits)
-            else "--max-cost cannot be kept without a time limit",
-            limit=cap,
-            remedy="give --time"
-            if any(not f.time_seconds for f in fits)
-            else "leave --max-cost out",
-        )
-    best = priced[0]
-    cost = best.cost_micros or 0
-    kind = best.kind
-    if cost <= cap_micros:
-        reason = Reason(
-            rules.ROUTE_CHEAPEST,
-            f"{kind.name if kind else 'CPU'} in partition {best.partition} is the cheapest that "
-            f"fits: {format_money(cost)} {currency} of at most {cap}",
-            value=f"{format_money(cost)} {currency}",
-            limit=cap,
-        )
-        return replace(best, reasons=(reason, *best.reasons))
-    price = kind.price_micros if kind else None
-    seconds = affordable_seconds(price or 0, best.gpus, cap_micros, need.tasks) or 0
-    seconds -= seconds % 60  # Slurm rounds time limits up to minutes
-    return Reason(
-        rules.COST_CAP,
-        f"the job would cost up to {format_money(cost)} {currency} on the cheapest GPUs that fit, "
-        f"more than --max-cost {format_money(cap_micros)}",
-        value=f"{format_money(cost)} {currency}",
-        limit=cap,
-        remedy=f"ask for at most --time={format_duration(seconds)} on {kind.name if kind else ''}, "
-        "or for fewer GPUs"
-        if seconds
-        else "ask for fewer GPUs or allow more",
-    )
-
-
 def _with_preference_reason(need: Need, chosen: Route, failures: Sequence[Reason]) -> Route:
     """Rule R-301: say why this type was taken."""
     name = chosen.kind.name if chosen.kind else ""
@@ -232,7 +197,21 @@ def _fall_back(
         f"runs on {cpus * tasks} CPUs instead of {gpus} GPUs, as --fallback cpu allows: {why}",
         value=f"{cpus * tasks} CPUs",
     )
-    return replace(found, cpus=cpus, reasons=(reason,))
+    priced = _priced(bare, replace(found, cpus=cpus, reasons=(reason,)), snapshot)
+    capped = _capped(bare, priced, policy.currency)
+    return capped if isinstance(capped, Route) else (*failures, *capped)
+
+
+def _capped(
+    need: Need, found: Route | tuple[Reason, ...], currency: str
+) -> Route | tuple[Reason, ...]:
+    """Rule C-402 for a job without GPUs."""
+    cap = need.request.max_cost_micros
+    if cap is None or not isinstance(found, Route):
+        return found
+    from slurm_gpu_policy.policy.capping import capped_on_cpus  # noqa: PLC0415 - few ask for it
+
+    return capped_on_cpus(need, found, cap, currency)
 
 
 def _cpus_of_one_node(partition: str, request: Request, snapshot: Snapshot) -> int:
@@ -272,4 +251,4 @@ def _without_gpus(
     if isinstance(found, Reason):
         return (found,)
     reason = Reason(rules.ROUTE_CPU, f"no GPU is asked for: partition {found.partition}", value="0")
-    return replace(found, reasons=(reason, *found.reasons))
+    return _priced(need, replace(found, reasons=(reason, *found.reasons)), snapshot)

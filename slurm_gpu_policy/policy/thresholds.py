@@ -11,7 +11,14 @@ from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.tag import workload_of
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.policy.pending import controller_mark, points, task_count
-from slurm_gpu_policy.policy.pricing import HOUR_SECONDS, cost_micros
+from slurm_gpu_policy.policy.pricing import (
+    HOUR_SECONDS,
+    cost,
+    has_price,
+    price_book,
+    prices_at,
+    use_of_job,
+)
 from slurm_gpu_policy.units import counted, format_duration, format_money
 
 if TYPE_CHECKING:
@@ -42,8 +49,9 @@ class Size:
     accounts: tuple[str, ...] = ()
     """The job's account and those above it, the root last; of a group those of all its parts."""
     workload: str = "generic"
-    price_micros: int | None = None
-    """Of one GPU for an hour; ``None`` where there is no price."""
+    has_price: bool = False
+    """Whether what it holds costs anything by the hour, so that without a limit it may cost any
+    amount."""
 
     @property
     def text(self) -> str:
@@ -99,6 +107,12 @@ def _joined(whole: Job, part: Job) -> Job:
     return replace(
         whole,
         gpus=whole.gpus + _most_gpus(part),
+        cpus=whole.cpus + part.cpus,
+        memory_mb=whole.memory_mb + part.memory_mb,
+        tres={
+            name: whole.tres.get(name, 0) + part.tres.get(name, 0)
+            for name in (*whole.tres, *part.tres)
+        },
         gpu_type=kinds.pop() if len(kinds) == 1 else "",
         time_limit_seconds=None if None in limits else max(limit or 0 for limit in limits),
     )
@@ -118,7 +132,9 @@ class Sizes:
         self._policy = policy
         self._parents = _parents(snapshot.associations)
         self._lines: dict[str, tuple[str, ...]] = {}
-        self._prices: dict[str, int | None] = {}
+        self._now = snapshot.time
+        self._book = price_book(policy)
+        self._prices = prices_at(self._book, snapshot.time)
         self._groups: dict[JobId, set[str]] = {}
         for job in snapshot.jobs:
             if job.het_job_id is not None:
@@ -136,32 +152,20 @@ class Sizes:
         return self._lines[account]
 
     def price(self, gpu_type: str) -> int | None:
-        """Return the price of Slurm's GPU type for an hour; ``None`` where there is none."""
-        if gpu_type not in self._prices:
-            self._prices[gpu_type] = _price(gpu_type, self._policy)
-        return self._prices[gpu_type]
+        """Return what a GPU of Slurm's type costs an hour; ``None`` where there is no price."""
+        return self._prices.gpus.get(gpu_type.lower())
 
     def of(self, job: Job) -> Size:
         """Return what a job (of :func:`as_one`) asks for, its array's waiting tasks together."""
-        price, seconds = self.price(job.gpu_type), job.time_limit_seconds
-        tasks, gpus = task_count(job), _most_gpus(job)
-        cost = None
-        if price is not None and seconds is not None:
-            cost = cost_micros(price, gpus, seconds, tasks)
+        seconds, tasks, gpus = job.time_limit_seconds, task_count(job), _most_gpus(job)
+        use = use_of_job(job)
+        priced = has_price(use, self._prices)
+        micros = None
+        if priced and seconds is not None:
+            micros = cost(use, self._now, self._now + seconds, self._book).micros * tasks
         workload = workload_of(job.comment) or self._policy.defaults.workload
         lines = tuple(name for account in self.payers(job) for name in self.line(account))
-        return Size(gpus, seconds, tasks, cost, lines, workload, price)
-
-
-def _price(gpu_type: str, policy: Policy) -> int | None:
-    """Return the price of Slurm's GPU type; the highest where it goes by several names, or none."""
-    prices = (
-        entry.price_per_hour
-        for name, entry in policy.gpu_types.items()
-        if entry.price_per_hour is not None
-        and gpu_type.lower() in {"", (entry.gres_type or name).lower()}
-    )
-    return max(prices, default=None)
+        return Size(gpus, seconds, tasks, micros, lines, workload, priced)
 
 
 def exceeded(size: Size, policy: Policy) -> tuple[Threshold, ...]:
@@ -179,7 +183,7 @@ def _is_above(size: Size, threshold: Threshold) -> bool:
     seconds = _NO_LIMIT if size.seconds is None else size.seconds
     gpu_seconds = size.gpus * size.tasks * seconds if size.gpus else 0
     cost: float = size.cost_micros or 0
-    if size.seconds is None and size.gpus and size.price_micros:
+    if size.seconds is None and size.has_price:
         cost = _NO_LIMIT
     pairs = (
         (threshold.gpus, size.gpus),

@@ -90,6 +90,8 @@ class _Work:
         self._results: dict[JobId, Result] = {}
         self._begun: set[JobId] = set()
         """Requeued, and held until the rest is done."""
+        self._untold: dict[JobId, str] = {}
+        """Slurm's words where nothing could be written into a job's output."""
 
     def done(self) -> Mapping[JobId, Result]:
         self._look_first()
@@ -102,6 +104,8 @@ class _Work:
             lambda ids: self._steer("requeue_held", ids),
         )
         self._begun = set(self._open(lambda order: order.first == "requeue_held"))
+        for job_id in self._open(lambda order: bool(order.words)):
+            self._step([job_id], self._tell)
         self._step(self._open(lambda order: bool(order.changes)), self._change)
         self._step(
             self._open(lambda order: order.last == "release"),
@@ -110,7 +114,7 @@ class _Work:
         for job_id in self._open(lambda order: order.last == "cancel"):
             self._step([job_id], self._cancel)
         for job_id in self._orders:
-            self._results.setdefault(job_id, Result("done"))
+            self._results.setdefault(job_id, Result("done", self._untold.get(job_id, "")))
         return self._results
 
     def _open(self, is_wanted: Callable[[Order], bool]) -> list[JobId]:
@@ -181,6 +185,15 @@ class _Work:
         except SlurmRefused:  # it is gone, as the change will show
             return order.changes
         return {**order.changes, "excluded_nodes": with_exclusions(present, more.split(","))}
+
+    def _tell(self, ids: Sequence[JobId]) -> Mapping[JobId, str]:
+        """Write into a job's output; one that has none (yet) is told in other ways."""
+        order = self._orders[ids[0]]
+        try:
+            self._slurm.notify(order.address, order.words)
+        except SlurmRefused as error:
+            self._untold[ids[0]] = f"not written into its output: {error}"
+        return {}
 
     def _cancel(self, ids: Sequence[JobId]) -> Mapping[JobId, str]:
         try:

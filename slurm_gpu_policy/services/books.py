@@ -57,6 +57,10 @@ class BooksView(Protocol):
         """Return the claim with this token, with or without a job."""
         ...
 
+    def count_promises(self, user: str) -> int:
+        """Return how many promises of a user wait for their jobs."""
+        ...
+
     def entries(  # noqa: PLR0913 - filters, by name
         self,
         *,
@@ -105,20 +109,27 @@ class Books(BooksView, Protocol):
     def save(self, claims: Sequence[Claim]) -> tuple[Claim, ...]:
         """Add the claims without an id, change the others; legs are left as they are.
 
-        Returns them, in the same order, with ids.
+        Returns them, in the same order, with ids, and with the legs that they came with; a new
+        claim has none.
 
         Raises:
-            ValueError: two claims for one run, or for one token without a job.
+            ValueError: two claims for one run, or for one token without a job; a claim that would
+                become another run's; one with neither a run nor a token.
         """
         ...
 
     def post(self, now: int, postings: Sequence[Posting]) -> None:
-        """Write entries, with the balances and legs that follow from them.
+        """Write entries, with the balances and legs that follow from them, in this order.
+
+        A refund takes from the leg's ``charged`` under rule B-011, else it adds to ``refunded``;
+        a charge from ``available`` under a rule of refunds (C-406, C-407, C-411) takes from
+        ``refunded``; GPU-seconds go with ``charged``.
 
         Raises:
-            ValueError: a negative amount, a move that its kind has not (model/ledger.MOVES), or
-                a reservation that would be negative, of the claim or of the fund; the whole block
-                is then to be given up.
+            ValueError: a negative amount, a move that its kind has not (model/ledger.MOVES), a
+                reservation that would be negative, of the claim or of the fund, a leg's charge or
+                refund likewise, a fund or a claim that does not exist, or a sum of more than 64
+                bits; the whole block is then to be given up.
         """
         ...
 

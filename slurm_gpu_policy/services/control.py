@@ -1,8 +1,9 @@
 """What people ask of the controller: approve, deny, set a class, look what waits, read the log.
 
-Who asks is what the kernel says of the other end of the socket, never what the request says. Each
-deed is in the audit log under the person's own name, and takes effect at once; what is left of it
-(a release that Slurm did not take) the next tick does, because the votes still say so.
+Who asks is what the kernel says of the other end of the socket, or MUNGE of somebody on another
+machine, never what the request says. Each deed is in the audit log under the person's own name, and
+takes effect at once; what is left of it (a release that Slurm did not take) the next tick does,
+because the votes still say so.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from slurm_gpu_policy.services.explain import parse_job_id
 from slurm_gpu_policy.services.voting import Voting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.action import AuditEntry
@@ -45,14 +46,21 @@ class Control:
         policy: Callable[[], Policy],
         clock: Clock,
         directory: Directory,
+        uncovered: Callable[[Policy], Collection[JobId]] = lambda _: (),
     ) -> None:
+        """*uncovered* is for :class:`Voting`."""
         self._slurm = slurm
         self._records = records
         self._policy = policy
         self._directory = directory
         self._deeds = Deeds(slurm, records, clock)
         self._voting = Voting(
-            slurm=slurm, records=records, clock=clock, directory=directory, deeds=self._deeds
+            slurm=slurm,
+            records=records,
+            clock=clock,
+            directory=directory,
+            deeds=self._deeds,
+            uncovered=uncovered,
         )
         self._requests: Mapping[str, Callable[[Caller, Mapping[str, Any]], dict[str, Any]]] = {
             "approve": self._approve,

@@ -19,22 +19,29 @@ from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.model.tick import TickReport
 from slurm_gpu_policy.policy.approval import verdicts
 from slurm_gpu_policy.policy.ordering import site_factors
+from slurm_gpu_policy.policy.over_budget import cover, kept_held
 from slurm_gpu_policy.policy.over_quota import moves
+from slurm_gpu_policy.policy.overspending import endings
 from slurm_gpu_policy.policy.retry import retries
+from slurm_gpu_policy.policy.terms import Measured
 from slurm_gpu_policy.services.act import error_name
 from slurm_gpu_policy.services.control import Control
 from slurm_gpu_policy.services.history import History
 from slurm_gpu_policy.services.leading import Leading
 from slurm_gpu_policy.services.tick import PARTS, Tick, Wanted, decide
+from slurm_gpu_policy.services.treasury import Treasury
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.action import Action, Vote
     from slurm_gpu_policy.model.caller import Caller
+    from slurm_gpu_policy.model.ids import JobId
+    from slurm_gpu_policy.model.ledger import LedgerState
     from slurm_gpu_policy.model.snapshot import Snapshot
     from slurm_gpu_policy.services.directory import Directory
+    from slurm_gpu_policy.services.money import Money
     from slurm_gpu_policy.services.ports import Clock, ObserverPort, RecordsPort, SlurmPort
     from slurm_gpu_policy.services.tick import Decider
 
@@ -56,8 +63,11 @@ class Controller:
         actor: str,
         holder: str,
         tick_seconds: float | None = None,
+        open_money: Callable[[str, Callable[[], Policy]], Money] | None = None,
     ) -> None:
         """*open_records* takes the cluster's name, which only Slurm knows.
+
+        *open_money* takes it too, and what returns the policy in force.
 
         *holder* is this process's name in the lease; *tick_seconds* goes before the policy's.
         """
@@ -70,6 +80,8 @@ class Controller:
         self._actor = actor
         self._holder = holder
         self._tick_seconds = tick_seconds
+        self._open_money = open_money
+        self._money: Money | None = None
         self._history = History(slurm, clock)
         self._is_stopping: Callable[[], bool] = lambda: False
         self._leading: Leading | None = None
@@ -133,7 +145,8 @@ class Controller:
     def preview(self) -> tuple[Snapshot, Wanted]:
         """Return what a tick would do now, changing and writing nothing.
 
-        Approvers' votes are left out: reading them could create the database.
+        Approvers' votes and the books are left out: reading them could create the database, and
+        only a tick brings the books up to date.
 
         Raises:
             SlurmError: Slurm cannot be read.
@@ -158,6 +171,8 @@ class Controller:
             msg = "Slurm does not say what its cluster is called (scontrol show config)"
             raise SlurmUnreadable(msg)
         records = self._open_records(config.name)
+        if self._open_money is not None:
+            self._money = self._open_money(config.name, lambda: self.policy)
         leading = Leading(records, self._clock, self._holder, self.lease_seconds)
         self._tick = Tick(
             slurm=self._slurm,
@@ -169,6 +184,7 @@ class Controller:
             leads_still=leading.is_leader,
             keeps_lead=leading.tick,
             is_stopping=lambda: self._is_stopping(),  # noqa: PLW0108 - it is set later
+            money=self._money,
         )
         self._control = Control(
             slurm=self._slurm,
@@ -176,6 +192,7 @@ class Controller:
             policy=lambda: self.policy,
             clock=self._clock,
             directory=self._directory,
+            uncovered=self._uncovered,
         )
         self._leading = leading
 
@@ -186,9 +203,32 @@ class Controller:
         return (
             self._verdicts,
             lambda snapshot, policy, _: retries(snapshot, policy),
+            self._by_the_books(cover),
+            self._by_the_books(endings),
             lambda snapshot, policy, _: moves(snapshot, policy),
-            lambda snapshot, policy, _: site_factors(snapshot, policy, self._history.known),
+            lambda snapshot, policy, _: site_factors(
+                snapshot, policy, self._history.known, self._measured()
+            ),
         )
+
+    def _books_state(self) -> LedgerState | None:
+        """Return how the tick under way left the books; ``None``: nothing is done about money."""
+        return self._money.state if self._money is not None else None
+
+    def _by_the_books(
+        self, decide_by: Callable[[Snapshot, Policy, LedgerState], tuple[Action, ...]]
+    ) -> Decider:
+        """Return a decider that goes by the books, and wants nothing without them."""
+
+        def decider(snapshot: Snapshot, policy: Policy, _: tuple[Vote, ...]) -> tuple[Action, ...]:
+            state = self._books_state()
+            return () if state is None else decide_by(snapshot, policy, state)
+
+        return decider
+
+    def _measured(self) -> Measured:
+        state = self._books_state()
+        return Measured(budget_pace=None if state is None else state.pace)
 
     def _verdicts(
         self, snapshot: Snapshot, policy: Policy, votes: tuple[Vote, ...]
@@ -198,7 +238,12 @@ class Controller:
         except SlurmError:  # nobody can say who may approve: what asks for it is held, no more
             wanted = verdicts(snapshot, policy, (), People())
             return tuple(action for action in wanted if action.verb == "hold")
-        return verdicts(snapshot, policy, votes, people)
+        return verdicts(snapshot, policy, votes, people, self._uncovered(policy))
+
+    def _uncovered(self, policy: Policy) -> Collection[JobId]:
+        """Return the jobs that an approval does not release, for want of money."""
+        state = self._books_state()
+        return () if state is None else kept_held(policy, state)
 
     # --- what is told ----------------------------------------------------------------------
 
@@ -252,6 +297,7 @@ class Controller:
             "last_errors": [] if last is None else list(last.messages),
             "pending_jobs": None if last is None else last.pending_jobs,
             "unfinished_entries": None if last is None else last.unfinished_entries,
+            "ledger": None if self._money is None else self._money.status(),
         }
 
     def _leader(self) -> str:
@@ -260,6 +306,16 @@ class Controller:
             return ""
         seen = self._leading.leader
         return "" if seen == self._holder and not self._leading.is_leader() else seen
+
+    @staticmethod
+    def may_go_beside(request: Mapping[str, Any]) -> bool:
+        """Whether :meth:`handle` may be called with this while a tick is under way.
+
+        Requests to the books may: their writers take turns in the database.
+        """
+        name = request.get("request")
+        is_about_money = isinstance(name, str) and name in Treasury.REQUESTS
+        return is_about_money and request.get("repair") is not True
 
     def handle(self, caller: Caller, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a request of ``gpu-policy``; only the leader does.
@@ -276,6 +332,8 @@ class Controller:
             msg = f"this gpu-policyd stands by: {who}"
             raise ControllerUnavailable(msg)
         try:
+            if self._money is not None and request.get("request") in Treasury.REQUESTS:
+                return self._money.treasury.handle(caller, request)
             return self._control.handle(caller, request)
         except RecordsUnavailable as error:
             msg = f"gpu-policyd cannot reach its database: {error}"

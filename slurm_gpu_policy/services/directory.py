@@ -42,6 +42,10 @@ class Directory:
             groups = {user: frozenset(self._groups_of(user)) for user in {*users}}
         return People(groups, self._read_coordinators() if approvers.coordinators else {})
 
+    def coordinators(self) -> Mapping[str, frozenset[str]]:
+        """Return the users who coordinate each account, whatever approvals ask for."""
+        return self._read_coordinators()
+
     def is_operator(self, caller: Caller, policy: Policy, config: ClusterConfig | None) -> bool:
         """Whether the caller operates the cluster: root, SlurmUser, the policy's, or Slurm's."""
         if caller.is_root or caller.user in policy.operators:

@@ -37,6 +37,8 @@ class Order:
     changes: Mapping[str, str] = field(default_factory=dict)
     """As :meth:`SteerPort.modify` has them."""
     last: Literal["", "release", "cancel"] = ""
+    words: str = ""
+    """Written into the job's output before anything is changed."""
 
     @property
     def address(self) -> str:
@@ -81,6 +83,8 @@ def order_for(job: Job | None, wanted: Sequence[Action]) -> Order:
         facts.update(dict(action.mark))
         if action.site_factor is not None:
             changes["site_factor"] = str(action.site_factor)
+    if changes.get("priority") == "0":  # Slurm computes a priority anew with a site factor
+        changes.pop("site_factor", None)
     comment = job.admin_comment if job is not None else ""
     before = read_tag(comment, CONTROLLER)
     if any(before.get(key, "") != value for key, value in facts.items()):
@@ -96,7 +100,8 @@ def order_for(job: Job | None, wanted: Sequence[Action]) -> Order:
         first = "hold"
     elif "release" in verbs:
         last = "release"
-    return Order(kept[0].job_id, job, tuple(kept), first, changes, last)
+    words = "; ".join(action.reason for action in kept if action.verb == "notify")
+    return Order(kept[0].job_id, job, tuple(kept), first, changes, last, words)
 
 
 def _without_losers(wanted: Sequence[Action]) -> list[Action]:

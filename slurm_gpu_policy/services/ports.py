@@ -12,14 +12,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from slurm_gpu_policy.model.action import Action, AuditEntry, Lease, Level, Outcome, Vote
     from slurm_gpu_policy.model.decision import Decision
     from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail, NodeAllocation
+    from slurm_gpu_policy.model.limit_use import LimitChange, LimitUse
+    from slurm_gpu_policy.model.notice import Delivery, Notice
     from slurm_gpu_policy.model.plan import Change, Made, Present
+    from slurm_gpu_policy.model.promise import Ask, Promise
     from slurm_gpu_policy.model.request import Request
     from slurm_gpu_policy.model.snapshot import Part, Snapshot
     from slurm_gpu_policy.model.submission import Submission
@@ -213,7 +216,15 @@ class AccountPort(Protocol):
     ) -> tuple[AccountingRecord, ...]:
         """Return every run that overlaps [start, end) (Unix seconds), duplicates included.
 
-        Without times and ids: the runs since midnight, as sacct has it.
+        Without times and ids: the runs since midnight, as sacct has it. Where slurmdbd was away,
+        the answer is an old one for some seconds after it is back: :meth:`accounting_backlog`.
+        """
+        ...
+
+    def accounting_backlog(self) -> int | None:
+        """Return how many messages the controller has not brought to the accounting yet.
+
+        A few on their way are usual. ``None``: Slurm does not say.
         """
         ...
 
@@ -371,6 +382,10 @@ class ObserverPort(Protocol):
         """Take note that the policy file was read; with *problems*, the last good one stays."""
         ...
 
+    def delivered(self, delivery: Delivery) -> None:
+        """Take note of what became of a notice; comes from other threads, one after another."""
+        ...
+
 
 class ManagePort(Protocol):
     """Changes Slurm's accounts, users and QOS; only administrators of Slurm may."""
@@ -388,6 +403,23 @@ class ManagePort(Protocol):
         Raises:
             NotAllowed: the caller is no administrator of Slurm; nothing was done.
             SlurmRefused: as everywhere; also for names that cannot be said safely.
+        """
+        ...
+
+
+class LimitsPort(Protocol):
+    """Reads and sets GrpTRESMins, with what Slurm has counted against them; for SlurmUser."""
+
+    def limit_uses(self, accounts: Collection[str]) -> tuple[LimitUse, ...]:
+        """Return these accounts and the users in them, as slurmctld has them at this moment."""
+        ...
+
+    def set_limits(self, cluster: str, changes: Sequence[LimitChange]) -> None:
+        """Set limits, all in one program's work; they bind as soon as slurmctld has heard.
+
+        Raises:
+            NotAllowed: the caller is no administrator of Slurm.
+            SlurmRefused: as everywhere; some may have been set: :meth:`limit_uses` has the truth.
         """
         ...
 
@@ -439,4 +471,41 @@ class FilePort(Protocol):
         Raises:
             PolicyLayerError: it cannot be written.
         """
+        ...
+
+
+class NotifyPort(Protocol):
+    """Brings news to people."""
+
+    def send(self, notice: Notice) -> None:
+        """Take *notice* to be sent; never waits for anybody.
+
+        News with a key that was taken before is not sent again. It is kept in memory only: at
+        the end of the process what could not be sent in its last seconds is lost, and logged.
+
+        Raises:
+            NotifyFailed: too much waits already; what was not taken can be sent again later.
+        """
+        ...
+
+
+class PromisePort(Protocol):
+    """Sets aside, in the books, what jobs may cost, before they are submitted.
+
+    Both raise ControllerUnavailable or RecordsUnavailable where the books cannot be asked.
+    """
+
+    def promise(self, asks: Sequence[Ask], *, only_look: bool = False) -> tuple[Promise, ...]:
+        """Set aside what all of *asks* may cost, or nothing if that is too much for any budget.
+
+        The i-th answer is about the i-th; atomic, whoever else asks. Asking again with the same
+        tokens sets nothing aside twice. *only_look* sets nothing aside.
+
+        Raises:
+            NotAllowed: for somebody else, or in an account that the caller has no place in.
+        """
+        ...
+
+    def withdraw(self, tokens: Sequence[str]) -> None:
+        """Give back what was set aside for jobs that were not submitted after all."""
         ...

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from slurm_gpu_policy.errors import (
+    ControllerUnavailable,
     PolicyLayerError,
+    RecordsUnavailable,
     Refused,
     RequestError,
     SlurmRefused,
@@ -18,15 +21,16 @@ from slurm_gpu_policy.policy.admission import decide, needs_jobs
 from slurm_gpu_policy.services.patience import patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from slurm_gpu_policy.config.schema import Defaults, Policy
     from slurm_gpu_policy.model.decision import Decision
     from slurm_gpu_policy.model.ids import JobId
+    from slurm_gpu_policy.model.promise import Promise
     from slurm_gpu_policy.model.request import Request
     from slurm_gpu_policy.model.snapshot import Snapshot
     from slurm_gpu_policy.model.submission import Submission
-    from slurm_gpu_policy.services.ports import Clock, RenderPort, SlurmPort
+    from slurm_gpu_policy.services.ports import Clock, PromisePort, RenderPort, SlurmPort
 
 T = TypeVar("T")
 
@@ -36,7 +40,7 @@ class Submit:
 
     ``new_token`` returns a text that no other submission has; ``groups_of`` a user's groups
     (asked only where a partition is open to some alone); ``on_wait`` is told, in words, each
-    time Slurm is away and a retry follows.
+    time Slurm is away and a retry follows. ``promises`` are the site's books, if it keeps any.
     """
 
     def __init__(  # noqa: PLR0913 - the whole world of the use case, by name
@@ -49,6 +53,7 @@ class Submit:
         new_token: Callable[[], str],
         groups_of: Callable[[str], tuple[str, ...]] = lambda _: (),
         on_wait: Callable[[str], None] = lambda _: None,
+        promises: PromisePort | None = None,
     ) -> None:
         self._slurm = slurm
         self._renderer = renderer
@@ -57,6 +62,7 @@ class Submit:
         self._new_token = new_token
         self._groups_of = groups_of
         self._on_wait = on_wait
+        self._promises = promises
 
     def expand(self, request: Request) -> Request:
         """Return *request* with what the site's defaults, its workload class and template add.
@@ -116,6 +122,77 @@ class Submit:
         if decision.kind == "refuse":
             raise Refused(decision)
         return self._renderer.render(request, decision, self._new_token())
+
+    def set_aside(
+        self,
+        requests: Sequence[Request],
+        prepared: Sequence[tuple[Submission, Decision]],
+        *,
+        only_look: bool = False,
+    ) -> tuple[Decision, ...]:
+        """Rules B-001 to B-003: set aside what these jobs may cost, all of it or nothing.
+
+        Returns the decisions with what the budgets say; one of them refuses where they have too
+        little and the site enforces that. *only_look* sets nothing aside.
+
+        Raises:
+            NotAllowed: the account is not the user's.
+        """
+        decisions = tuple(decision for _, decision in prepared)
+        if self._promises is None:
+            return decisions
+        from slurm_gpu_policy.model.promise import Ask  # noqa: PLC0415 - few sites keep books
+        from slurm_gpu_policy.policy import affording  # noqa: PLC0415
+
+        asks = [
+            Ask(
+                token=submission.token,
+                account=decision.account,
+                user=request.user,
+                use=decision.use,
+                seconds=decision.time_seconds or 0,
+                tasks=decision.tasks,
+            )
+            for request, (submission, decision) in zip(requests, prepared, strict=True)
+        ]
+        try:
+            promises = self._promises.promise(asks, only_look=only_look)
+        except (ControllerUnavailable, RecordsUnavailable) as error:
+            return tuple(affording.unasked(one, str(error), self._policy) for one in decisions)
+        return tuple(
+            affording.judged(
+                decision, promise, self._remedy(request, decision, promise), self._policy
+            )
+            for request, decision, promise in zip(requests, decisions, promises, strict=True)
+        )
+
+    def _remedy(self, request: Request, decision: Decision, promise: Promise) -> str | None:
+        """Return what would pass of a request whose budget is too small."""
+        if promise.covered:
+            return None
+        from slurm_gpu_policy.policy.affording import remedies  # noqa: PLC0415
+        from slurm_gpu_policy.policy.pricing import price_book  # noqa: PLC0415
+
+        def others() -> Iterator[Decision]:
+            if not decision.gpu_type:
+                return
+            snapshot = self.read([request])
+            for name in self._policy.gpu_types:
+                if name != decision.gpu_type:
+                    yield self.decide(replace(request, gpu_types=(name,)), snapshot)
+
+        now = self._clock.now()
+        return remedies(decision, promise, price_book(self._policy), now, others)
+
+    def withdraw(self, submissions: Sequence[Submission]) -> None:
+        """Rule B-004: give back what was set aside for jobs that were not submitted after all.
+
+        Should the books not be reached, they give it back by themselves in some minutes.
+        """
+        if self._promises is None or not submissions:
+            return
+        with suppress(PolicyLayerError):
+            self._promises.withdraw([submission.token for submission in submissions])
 
     def submit(self, submission: Submission) -> JobId:
         """Queue one job, exactly once.

@@ -15,7 +15,7 @@ from slurm_gpu_policy.errors import PolicyLayerError, RecordsUnavailable, SlurmE
 from slurm_gpu_policy.model.action import AuditEntry
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
-from slurm_gpu_policy.model.tick import TickReport
+from slurm_gpu_policy.model.tick import LedgerReport, TickReport
 from slurm_gpu_policy.policy.approval import vote_key
 from slurm_gpu_policy.policy.rules import level_of
 from slurm_gpu_policy.services.act import Result, carry_out, error_name
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.action import Action, Level, Outcome, Vote
     from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.snapshot import Snapshot
+    from slurm_gpu_policy.services.money import Money
     from slurm_gpu_policy.services.orders import Order
     from slurm_gpu_policy.services.ports import Clock, RecordsPort, SlurmPort
 
@@ -130,11 +131,13 @@ class Tick:
         leads_still: Callable[[], bool] = lambda: True,
         keeps_lead: Callable[[], bool] = lambda: True,
         is_stopping: Callable[[], bool] = lambda: False,
+        money: Money | None = None,
     ) -> None:
         """*leads_still* is asked before every call that changes anything; it must cost nothing.
         *keeps_lead* renews the lease as well, so that a tick may last longer than that.
 
-        *refresh* brings what the deciders know beside the snapshot up to date.
+        *refresh* brings what the deciders know beside the snapshot up to date, as does *money*,
+        where there are books.
         """
         self._slurm = slurm
         self._records = records
@@ -145,6 +148,7 @@ class Tick:
         self._leads_still = leads_still
         self._keeps_lead = keeps_lead
         self._is_stopping = is_stopping
+        self._money = money
         self._unsaved: dict[int, tuple[Outcome, str]] = {}
         """Outcomes that the database could not take."""
         self._said: set[tuple[JobId, str, str]] | None = None
@@ -166,6 +170,8 @@ class Tick:
         self._said = None
         self._unsaved = {}
         self._resting = {}
+        if self._money is not None:
+            self._money.forget()
 
     def _run(self, policy: Policy, notes: _Notes) -> None:
         if self._unsaved:
@@ -180,6 +186,7 @@ class Tick:
             self._refresh(policy)
         except SlurmError as error:  # slurmdbd is away; what was known before will do
             notes.fail(error)
+        self._charge(snapshot, policy, notes)
         now = self._clock.monotonic()
 
         def is_due(action: Action) -> bool:
@@ -193,6 +200,22 @@ class Tick:
                 return
             self._do(wanted.orders[start : min(start + _BATCH, bound)], policy, notes)
         self._say(wanted, snapshot, bound, notes)
+        self._follow_up(snapshot, policy, notes)
+
+    def _charge(self, snapshot: Snapshot, policy: Policy, notes: _Notes) -> None:
+        """Bring the books up to date, for the deciders to go by."""
+        if self._money is not None:
+            error = self._money.charge(snapshot, policy)
+            if error is not None:
+                notes.fail(error)
+            notes.ledger = self._money.report
+
+    def _follow_up(self, snapshot: Snapshot, policy: Policy, notes: _Notes) -> None:
+        """Let Slurm's own limits and people know of what the books say now."""
+        if self._money is not None and not self._is_stopping() and self._keeps_lead():
+            for error in self._money.follow(snapshot, policy):
+                notes.fail(error)
+            notes.ledger = self._money.report
 
     def _mend(
         self, left: Sequence[AuditEntry], snapshot: Snapshot, notes: _Notes
@@ -299,6 +322,7 @@ class _Notes:
         self.actions: list[AuditEntry] = []
         self.snapshot: Snapshot | None = None
         self.unfinished = 0
+        self.ledger: LedgerReport | None = None
 
     def fail(self, error: PolicyLayerError) -> None:
         """Take note of an error."""
@@ -336,4 +360,5 @@ class _Notes:
             pending_jobs=pending,
             snapshot_time=None if snapshot is None else snapshot.time,
             unfinished_entries=self.unfinished,
+            ledger=self.ledger,
         )

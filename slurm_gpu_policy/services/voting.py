@@ -25,10 +25,11 @@ from slurm_gpu_policy.policy.thresholds import (
 from slurm_gpu_policy.units import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.caller import Caller
+    from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.job import Job
     from slurm_gpu_policy.policy.thresholds import Size
     from slurm_gpu_policy.services.deeds import Deeds
@@ -52,7 +53,10 @@ class Voting:
         clock: Clock,
         directory: Directory,
         deeds: Deeds,
+        uncovered: Callable[[Policy], Collection[JobId]] = lambda _: (),
     ) -> None:
+        """*uncovered* are jobs that stay held for their budget when they are approved (B-006)."""
+        self._uncovered = uncovered
         self._slurm = slurm
         self._records = records
         self._clock = clock
@@ -141,7 +145,8 @@ class Voting:
             raise RequestError(msg)
         voted = self._records.votes([vote_key(waiting[0])])
         users = {caller.user, *(vote.approver for vote in voted)}
-        judge = Judge(snapshot, policy, self._directory.people(users, policy))
+        people = self._directory.people(users, policy)
+        judge = Judge(snapshot, policy, people, self._uncovered(policy))
         return min(waiting, key=lambda job: _settled(job, judge)), waiting, judge
 
     def _was_marked(self, caller: Caller, job: Job, judge: Judge) -> bool:

@@ -24,6 +24,7 @@ import click
 
 from slurm_gpu_policy.errors import (
     ControllerUnavailable,
+    NotifyFailed,
     PolicyFileError,
     PolicyLayerError,
     RecordsUnavailable,
@@ -48,7 +49,7 @@ INTERRUPTED = 130
 READER_GONE = 141
 
 
-_AWAY = (SlurmUnavailable, RecordsUnavailable, ControllerUnavailable)
+_AWAY = (SlurmUnavailable, RecordsUnavailable, ControllerUnavailable, NotifyFailed)
 
 
 def exit_code(error: PolicyLayerError) -> int:

@@ -24,7 +24,7 @@ CHOSEN = os.environ.get("SLURM_GPU_POLICY_CONTRACT_BACKENDS") or (
 collect_ignore = [] if HAS_PYSLURM else ["test_pyslurm.py"]
 """Not skipped where pyslurm is not: run_in_chroot runs it where pyslurm is."""
 if importlib.util.find_spec("sqlalchemy") is None:
-    collect_ignore.append("records")  # nothing about Slurm: these run outside the chroot
+    collect_ignore += ["records", "ledger"]  # nothing about Slurm: these run outside the chroot
 
 _MARKS = {"fake": (), "commands": pytest.mark.cluster, "pyslurm": pytest.mark.pyslurm}
 _BACKENDS = [pytest.param(name, marks=_MARKS[name]) for name in CHOSEN.split(",")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from slurm_gpu_policy.errors import JobNotFound, SlurmRefused, SlurmUnavailable
@@ -403,6 +405,32 @@ def test_a_requeued_job_has_a_record_for_each_run(cluster):
     assert [run.restarts for run in runs] == list(range(len(runs)))
     assert runs[0].job_id == job_id
     assert runs[0].start_time is not None
+    assert runs[0].is_over
+    waits = cluster.slurm.jobs([str(job_id)])[0]
+    assert runs[0].submit_time < waits.submit_time
+
+
+def test_a_resized_job_has_a_record_for_each_size_and_no_second_twice(real_cluster):
+    job_id = real_cluster.submit(nodes="2", gres="gpu:h100:1", account="nlp-finetune")
+    began = real_cluster.running(job_id).start_time
+    real_cluster.sleep(2.2)
+    subprocess.run(["scontrol", "update", f"JobId={job_id}", "NumNodes=1"], check=True)
+    real_cluster.sleep(2.2)
+    real_cluster.slurm.cancel(str(job_id))
+    real_cluster.over(job_id)
+    before, after = _accounted(real_cluster, job_id, 2)
+    assert (before.state, before.is_over, before.start_time) == (JobState.RESIZING, True, began)
+    assert [run.allocated_tres["gres/gpu"] for run in (before, after)] == [2, 1]
+    assert before.end_time == after.submit_time == after.start_time
+    assert after.elapsed_seconds == after.end_time - after.start_time
+
+
+def test_a_quiet_accounting_has_no_backlog(cluster):
+    for _ in range(60):  # messages of other tests' jobs may be on their way
+        if cluster.slurm.accounting_backlog() == 0:
+            return
+        cluster.sleep(0.25)
+    raise AssertionError(cluster.slurm.accounting_backlog())
 
 
 def test_no_accounting_of_jobs_that_never_were(cluster):

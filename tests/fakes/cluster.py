@@ -83,6 +83,7 @@ class FakeCluster:
         self.submissions = []
         self.calls = []
         self._past = []
+        self.backlog = 0
         self._next_id = first_job_id
         self._failures = []
         self._refusal = None
@@ -223,6 +224,9 @@ class FakeCluster:
         self._past.append(past)
         job.state, job.held, job.start_time, job.end_time = JobState.PENDING, {}, None, None
         job.restarts += 1
+        job.submit_time = max(
+            self.clock.now(), job.submit_time + 1
+        )  # as batch_requeue_fini() has it
 
     def _named(self, text, *, missing_ok=False):
         """Return the jobs an id stands for: one, or all tasks or some (``7_[1-3]``) of an array."""

@@ -387,6 +387,10 @@ class FakeSlurm(FakeCluster):
             found.append(record_of(job, self.clock.now()))
         return tuple(found)
 
+    def accounting_backlog(self):
+        self._begin("accounting_backlog")
+        return self.backlog
+
     def _owned(self, text):
         jobs = self._named(text)
         if any(self.user not in {job.user, *OPERATORS} for job in jobs):

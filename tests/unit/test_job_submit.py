@@ -12,7 +12,7 @@ import pytest
 
 from slurm_gpu_policy.model.cluster import ClusterConfig
 from slurm_gpu_policy.model.tag import CONTROLLER, read_tag
-from slurm_gpu_policy.policy.limits_table import lua, table_text
+from slurm_gpu_policy.policy.limits_table import file_text, lua, table_text
 from tests.builders import (
     make_association,
     make_node,
@@ -58,13 +58,13 @@ SNAPSHOT = make_snapshot(
 UNTYPED_PASS = {"submission": {"untyped": "pass", "missing_time": "pass"}}
 
 
-def text_of(closed=(), over_budget=(), **policy):
+def text_of(closed=(), **policy):
     fields = {"enforcement": "enforce", **policy}
-    return table_text(make_policy(**fields), SNAPSHOT, closed=closed, over_budget=over_budget)
+    return table_text(make_policy(**fields), SNAPSHOT, closed=closed)
 
 
-def one(tmp_path, case, closed=(), over_budget=(), **policy):
-    return judge(tmp_path, text_of(closed, over_budget, **policy), [case])[0]
+def one(tmp_path, case, closed=(), **policy):
+    return judge(tmp_path, text_of(closed, **policy), [case])[0]
 
 
 # --- the script itself ----------------------------------------------------------------
@@ -96,7 +96,7 @@ def test_the_script_sets_no_global_but_slurms_entry_points():
 
 
 def test_the_script_can_be_read_at_a_sitting():
-    assert len(SCRIPT.read_text().splitlines()) <= 480
+    assert len(SCRIPT.read_text().splitlines()) <= 545
 
 
 # --- how many GPUs a request may hold ---------------------------------------------------
@@ -437,18 +437,150 @@ def test_a_closed_account_and_those_below_it_take_no_job(tmp_path):
     )
 
 
-def test_an_account_over_budget_gets_the_sites_qos_or_no_gpus(tmp_path):
-    case = submission(tres_per_node="gres/gpu:h100:1", time_limit=5)
-    answer = one(tmp_path, case, over_budget=["nlp"])
-    assert (answer.refused, "(rule L-207)" in answer.said) == (True, True)
-    assert not one(tmp_path, submission(time_limit=5), over_budget=["nlp"]).refused
-    site = {"submission": {"over_budget_qos": "low"}}
-    answer = one(tmp_path, case, over_budget=["nlp"], **site)
-    assert (answer.refused, answer.written) == (False, {"qos": "low"})
-    low = submission(tres_per_node="gres/gpu:h100:1", time_limit=5, qos="low")
-    assert one(tmp_path, low, over_budget=["nlp"], **site).said == ""
-    back = change({"qos": "low"}, qos="normal")
-    assert one(tmp_path, back, over_budget=["nlp"], **site).refused
+# --- budgets ----------------------------------------------------------------------------
+
+GPU_HOUR = {"tres_per_node": "gres/gpu:h100:1", "time_limit": 60}
+
+
+def with_budgets(folder, *, site=None, text=None, **table):
+    """Write what accounts have left, and return the table that says where."""
+    path = folder / "budgets.lua"
+    whole = {
+        "valid_until": 10_000, "way": "hold", "minimum": 0, "prices": {"": 2 * 10**6, "h100": 2 * 10**6},
+        "nodes": {}, "left": {}, "lines": {"nlp": ["nlp"], "nlp-pretrain": ["nlp"]}, **table,
+    }  # fmt: skip
+    path.write_text(file_text(whole) if text is None else text)
+    return text_of(budgets={"nlp": {"gpu_hours": 1}}, ledger={"table": str(path)}, **(site or {}))
+
+
+def left(amount, *, unit="gpu_seconds", spent=False):
+    return {"amount": amount, "unit": unit, "spent": spent}
+
+
+def test_what_was_let_through_is_subtracted_until_the_table_is_written_anew(tmp_path):
+    text = with_budgets(tmp_path, left={"nlp": left(3 * 3600)})
+    two_hours = GPU_HOUR | {"time_limit": 120}
+    answers = judge(
+        tmp_path, text, [submission(**two_hours), submission(**two_hours), submission(**GPU_HOUR)]
+    )
+    assert [answer.written.get("priority") for answer in answers] == [None, 0, None]
+    assert answers[1].written["admin_comment"] == "gpu-policy(money=held)"
+    assert "account nlp may have too little left of its budget" in answers[1].said
+    assert "(rule B-006)" in answers[1].said
+
+
+def test_every_level_above_the_account_and_the_user_must_cover_a_job(tmp_path):
+    levels = {"nlp": left(10_000), "nlp u1": left(1000), "vision u1": left(0)}
+    text = with_budgets(tmp_path, left=levels)
+    cases = [
+        submission(**GPU_HOUR),
+        submission(**GPU_HOUR, account="nlp-pretrain"),
+        submission(**GPU_HOUR, user_id=6002, user_name="u2"),
+        submission(time_limit=60),
+    ]
+    answers = judge(tmp_path, text, cases)
+    assert [answer.written.get("priority") for answer in answers] == [0, None, None, None]
+    assert "user u1 in account nlp" in answers[0].said
+
+
+def test_money_counts_the_dearest_price_the_minimum_and_whole_nodes(tmp_path):
+    def is_held(amount, case, **more):
+        text = with_budgets(tmp_path, left={"nlp": left(amount, unit="money")}, **more)
+        return judge(tmp_path, text, [case])[0].written.get("priority") == 0
+
+    two = submission(tres_per_node="gres/gpu:h100:2", time_limit=60)
+    assert not is_held(4_000_001, two)
+    assert is_held(4_000_000, two)  # a micro-unit for each run, which is rounded up
+    assert is_held(
+        4_000_001, submission(tres_per_node="gres/gpu:h100:2", time_limit=60, array_inx="1-2")
+    )
+    assert is_held(8_999_999, two, minimum=9_000_000)
+    cpus = submission(time_limit=60, partition="cpu")
+    assert not is_held(0, cpus)
+    assert is_held(999, cpus, nodes={"cpu": 1000})
+
+
+def test_a_job_without_a_time_limit_is_held_whatever_is_left(tmp_path):
+    text = with_budgets(tmp_path, site=UNTYPED_PASS, left={"nlp": left(2**50)})
+    case = submission(tres_per_node="gres/gpu:h100:1", partition="whole")
+    assert judge(tmp_path, text, [case])[0].written.get("priority") == 0
+
+
+def test_a_spent_account_gets_the_sites_qos_or_no_gpus(tmp_path):
+    spent = {"nlp": left(0, spent=True)}
+    answer = judge(tmp_path, with_budgets(tmp_path, left=spent), [submission(**GPU_HOUR)])[0]
+    assert answer.refused
+    assert "account nlp has spent its budget (rule L-207)" in answer.said
+    text = with_budgets(tmp_path, left=spent, qos="low")
+    cases = [submission(**GPU_HOUR), submission(**GPU_HOUR, qos="high"), submission(**GPU_HOUR, qos="low"),
+             submission(time_limit=60)]  # fmt: skip
+    answers = judge(tmp_path, text, cases)
+    assert [answer.written.get("qos") for answer in answers] == ["low", "low", None, None]
+    mark = read_tag(answers[1].written["admin_comment"], CONTROLLER)
+    assert mark == {"money": "qos", "money_home": "high"}
+    assert not any(answer.refused for answer in answers)
+
+
+def test_what_is_too_large_goes_to_the_sites_qos_where_it_wants_that(tmp_path):
+    text = with_budgets(tmp_path, left={"nlp": left(60)}, way="qos", qos="low")
+    answer = judge(tmp_path, text, [submission(**GPU_HOUR)])[0]
+    assert answer.written["qos"] == "low"
+    assert "(rule B-007)" in answer.said
+    text = with_budgets(tmp_path, left={"nlp": left(60)}, way="nothing")
+    assert judge(tmp_path, text, [submission(**GPU_HOUR)])[0].written == {}
+
+
+def test_nobody_makes_a_waiting_job_larger_than_what_is_left(tmp_path):
+    text = with_budgets(tmp_path, left={"nlp": left(3600)}, qos="low")
+    cases = [
+        change({}, time_limit=90),  # of 2 GPUs and an hour: just what is left
+        change({}, time_limit=91),
+        change({"qos": "low"}, qos="normal"),
+        change({"admin_comment": "gpu-policy(money=held)", "priority": 0}, time_limit=600),
+    ]
+    answers = judge(tmp_path, text, cases)
+    assert [answer.refused for answer in answers] == [False, True, True, False]
+    assert "too little left of its budget (rule L-207)" in answers[1].said
+
+
+def test_a_job_that_waits_for_an_approval_has_one_mark_and_one_hold(tmp_path):
+    site = {"approvals": {"thresholds": [{"gpus": 1}], "approvers": {"users": ["u4"]}}}
+    text = with_budgets(tmp_path, site=site, left={"nlp": left(0)})
+    large = submission(tres_per_node="gres/gpu:h100:2", time_limit=60)
+    answer = judge(tmp_path, text, [large])[0]
+    assert answer.written["admin_comment"] == "gpu-policy(approval=pending;size=2:3600:1;most=2)"
+    assert "B-006" not in answer.said
+
+
+@pytest.mark.parametrize("level", ["observe", "advise"])
+def test_a_budget_only_says_so_where_its_rule_is_not_enforced(tmp_path, level):
+    text = with_budgets(tmp_path, site={"rules": {"B-006": level}}, left={"nlp": left(0)})
+    answer = judge(tmp_path, text, [submission(**GPU_HOUR)])[0]
+    assert answer.written == {}
+    assert ("B-006" in answer.said) == (level == "advise")
+
+
+def test_a_missing_or_broken_table_of_budgets_costs_no_job_and_is_said_once(tmp_path):
+    text = with_budgets(tmp_path, text="return {")
+    cases = [submission(**GPU_HOUR), submission(**GPU_HOUR, later=2)]
+    first, second = judge(tmp_path, text, cases)
+    assert (first.code, second.code, first.written) == (0, 0, {})
+    assert "budgets.lua is broken and was not taken over" in first.logged
+    assert second.logged == ""
+    (tmp_path / "budgets.lua").unlink()
+    first, second = judge(tmp_path, text, cases)
+    assert "budgets.lua cannot be read" in first.logged
+    assert (first.code, second.code, second.logged) == (0, 0, "")
+
+
+@pytest.mark.parametrize("on_failure", ["open", "closed"])
+def test_a_table_that_nobody_writes_any_more_holds_only_where_the_site_says_closed(
+    tmp_path, on_failure
+):
+    site = {"on_failure": on_failure}
+    text = with_budgets(tmp_path, site=site, left={"nlp": left(0)}, valid_until=999)
+    answer = judge(tmp_path, text, [submission(**GPU_HOUR)])[0]
+    assert (answer.written.get("priority") == 0) == (on_failure == "closed")
 
 
 def test_an_unknown_workload_class_is_refused(tmp_path):

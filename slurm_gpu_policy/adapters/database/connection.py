@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import stat
 import threading
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,9 +78,9 @@ class Database:
         return _shown(self._url)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, *, patience_seconds: float | None = None) -> Iterator[Connection]:
         """Open a transaction that sees one state of the database throughout."""
-        with self._transaction(_READ, self._patience) as connection:
+        with self._transaction(_READ, patience_seconds or self._patience) as connection:
             yield connection
 
     @contextmanager
@@ -246,19 +247,35 @@ def _deadline(connection: Connection, patience: float) -> Iterator[None]:
     """End a transaction whose server has stopped answering.
 
     The server's own timeouts are no help where the server hangs. Ending the socket makes the
-    driver's wait fail at once. SQLite needs none of this: it waits for locks alone.
+    driver's wait fail at once. Each statement has its time, so that one who reads all entries of
+    the ledger, page by page, is not cut off. SQLite needs none of this: it waits for locks alone.
     """
     if connection.dialect.name == "sqlite":
         yield
         return
     driver: Any = connection.connection.driver_connection
-    ender = threading.Timer(4 * patience, _end_socket, [driver])
-    ender.daemon = True
-    ender.start()
+    done = threading.Event()
+    due = time.monotonic() + 4 * patience
+
+    def begun(*_arguments: object) -> None:
+        nonlocal due
+        due = time.monotonic() + 4 * patience
+
+    def watch() -> None:
+        while not done.wait(max(due - time.monotonic(), 0)):
+            if time.monotonic() >= due:
+                _end_socket(driver)
+                return
+
+    event.listen(connection, "before_cursor_execute", begun)
+    event.listen(connection, "commit", begun)
+    watcher = threading.Thread(target=watch, name="database-deadline", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
-        ender.cancel()
+        done.set()
+        watcher.join()
 
 
 def _end_socket(driver: Any) -> None:

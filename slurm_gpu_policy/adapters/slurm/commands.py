@@ -378,6 +378,12 @@ class CommandSlurm:
             found += self._sacct(*argv, *(("-j", ids) if ids else ()))
         return parse_accounting.overlapping(found, start, end)
 
+    def accounting_backlog(self) -> int | None:
+        """See :meth:`slurm_gpu_policy.services.ports.AccountPort.accounting_backlog`."""
+        from slurm_gpu_policy.adapters.slurm import parse_accounting  # noqa: PLC0415
+
+        return parse_accounting.backlog(self._ask("sdiag").stdout)
+
     def _sacct(self, *selection: str) -> tuple[AccountingRecord, ...]:
         from slurm_gpu_policy.adapters.slurm import parse_accounting  # noqa: PLC0415
         from slurm_gpu_policy.adapters.slurm.parse_jobs import draw_mark  # noqa: PLC0415

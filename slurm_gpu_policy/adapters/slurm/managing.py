@@ -151,7 +151,7 @@ class CommandManaging:
 
     def _drop_record(self, account: str) -> bool:
         """Forget an account that no cluster has any more."""
-        _check_names([account])
+        check_names([account])
         argv = (*_SHOW, "assoc", "where", f"account={account}", "format=cluster")
         answer = run(argv, timeout=self._timeout, env=reading_environment())
         if answer.code != 0:
@@ -197,7 +197,7 @@ def calls_for(cluster: str, change: Change) -> Iterator[tuple[str, ...]]:
         SlurmRefused: a name or a text that sacctmgr would unfold or rewrite.
     """
     kind, *names = change.what
-    _check_names([cluster, *names])
+    check_names([cluster, *names])
     values = {one.name: one.after for one in change.fields}
     here = f"cluster={cluster}"
     if kind == "qos":
@@ -263,7 +263,12 @@ def _words(kind: str, values: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _check_names(names: Iterable[str]) -> None:
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that sacctmgr would unfold or rewrite.
+
+    Raises:
+        SlurmRefused: there is one.
+    """
     for name in names:
         if not _NAME.fullmatch(name):
             msg = (

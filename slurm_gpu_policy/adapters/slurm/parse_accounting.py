@@ -10,7 +10,7 @@ from time import gmtime, strftime
 from typing import TYPE_CHECKING, Any
 
 from slurm_gpu_policy.adapters.slurm import quantities as q
-from slurm_gpu_policy.adapters.slurm.states import job_state
+from slurm_gpu_policy.adapters.slurm.states import run_state
 from slurm_gpu_policy.model.ids import JobId
 from slurm_gpu_policy.model.job import AccountingRecord
 
@@ -24,7 +24,7 @@ FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("Account", "account", str),
     ("Partition", "partition", str),
     ("QOS", "qos", q.word),
-    ("State", "state", job_state),
+    ("State", "state", run_state),
     ("Submit", "submit_time", q.epoch),
     ("Eligible", "eligible_time", q.epoch),
     ("Start", "start_time", q.epoch),
@@ -39,6 +39,7 @@ FIELDS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("Comment", "comment", str),
     ("AdminComment", "admin_comment", str),
 )
+_BACKLOG = "DBD Agent queue size"
 FORMAT = ",".join(name for name, _field, _read in FIELDS)
 
 
@@ -84,6 +85,18 @@ def first_ids(found: Iterable[AccountingRecord]) -> list[JobId]:
     return sorted(ids)
 
 
+def backlog(text: str) -> int | None:
+    """Return from ``sdiag`` what slurmctld has to tell slurmdbd; ``None`` where it does not say."""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == _BACKLOG:
+            try:
+                return q.optional_count(value.strip())
+            except ValueError:
+                q.unreadable(name, value, "sdiag's answer")
+    return None
+
+
 def records(text: str, delimiter: str) -> tuple[AccountingRecord, ...]:
     """Read ``sacct -n -X -D -p`` in the form of :data:`FORMAT`.
 
@@ -114,4 +127,17 @@ def _row(fields: list[str]) -> dict[str, Any]:
         except ValueError:
             q.unreadable(name, text, f"the accounting of job {fields[0]}")
     row["exit_code"], row["exit_signal"] = row.pop("exit")
+    _count_once(row)
     return row
+
+
+def _count_once(row: dict[str, Any]) -> None:
+    """Let the second record of a resized job begin when it was resized.
+
+    Its submit time is that moment. Slurm 22.05 has it start with the job, so that the time before
+    would be in both records; later releases do as this does.
+    """
+    submitted, started = row["submit_time"], row["start_time"]
+    if submitted is not None and started is not None and started < submitted:
+        row["start_time"] = submitted
+        row["elapsed_seconds"] = max(0, row["elapsed_seconds"] - (submitted - started))

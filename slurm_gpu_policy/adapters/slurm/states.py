@@ -25,6 +25,11 @@ _FLAGS = {
 _STATES = {state.value: state for state in JobState} | _FLAGS
 
 
+def run_state(text: str) -> JobState:
+    """Return the state of a record of sacct, where ``RESIZING`` is an end."""
+    return JobState.RESIZING if text == "RESIZING" else job_state(text)
+
+
 def job_state(text: str) -> JobState:
     """Return the state *text* names; ``UNKNOWN`` for any this version has not heard of.
 

@@ -32,8 +32,8 @@ def command(*, file: str | None, live: bool, as_json: bool) -> int:
     """Say whether a policy file is right: FILE, or the one in force; `-` is standard input.
 
     All errors are named at once, each with file, line, field, what was found and what would be
-    right. Ends with 0 if the file is right and 5 if it is not; the warnings of `--live` change
-    nothing about that.
+    right. Ends with 0 if the file is right and 5 if it is not; warnings (odd prices, and what
+    `--live` finds) change nothing about that.
 
     `--json` prints an object: `file`, `ok`, `problems` and `warnings` (lists of `file`, `line`
     (int), `field`, `found`, `wanted`, `message`; null where one does not apply), and `contents`
@@ -49,8 +49,10 @@ def command(*, file: str | None, live: bool, as_json: bool) -> int:
         policy = _validated(source, path)
     except PolicyFileError as error:
         problems = [problem_json(path, problem) for problem in error.problems]
+    if policy is not None:
+        warnings = _odd_prices(policy, source, path)
     if policy is not None and live:
-        warnings = _live_warnings(policy, source, path)
+        warnings += _live_warnings(policy, source, path)
     if as_json:
         contents = None if policy is None else _contents(policy)
         answer = {"file": path, "ok": policy is not None, "problems": problems}
@@ -90,6 +92,26 @@ def problem_json(path: str, problem: str) -> dict[str, Any]:
     return {"file": path, "line": int(line) if line else None, **parts, "message": text}
 
 
+def _odd_prices(policy: Policy, source: bytes, path: str) -> list[dict[str, Any]]:
+    """Return a warning for each price that is right and yet hardly meant."""
+    from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
+    from slurm_gpu_policy.config.validation import locate  # noqa: PLC0415
+    from slurm_gpu_policy.policy.price_checks import odd_prices  # noqa: PLC0415
+
+    line_of = locate(source, path)
+    return [
+        {
+            "file": path,
+            "line": line_of(odd.where),
+            "field": ".".join(map(str, odd.where)),
+            "found": odd.found,
+            "wanted": odd.wanted,
+            "message": f"{odd.found}: {odd.wanted}",
+        }
+        for odd in odd_prices(policy, SystemClock().now())
+    ]
+
+
 def _live_warnings(policy: Policy, source: bytes, path: str) -> list[dict[str, Any]]:
     """Return a warning for each name that the cluster does not have."""
     from slurm_gpu_policy.config.validation import locate  # noqa: PLC0415
@@ -104,7 +126,7 @@ def _live_warnings(policy: Policy, source: bytes, path: str) -> list[dict[str, A
         {
             "file": path,
             "line": line_of(unknown.where),
-            "field": ".".join(unknown.where),
+            "field": ".".join(map(str, unknown.where)),
             "found": unknown.name,
             "wanted": unknown.known,
             "message": unknown.message,
@@ -114,11 +136,16 @@ def _live_warnings(policy: Policy, source: bytes, path: str) -> list[dict[str, A
 
 
 def _contents(policy: Policy) -> dict[str, Any]:
+    from slurm_gpu_policy.policy.pricing import price_book  # noqa: PLC0415
+
     limits = policy.limits
+    priced = price_book(policy)[0].prices.gpus
     return {
         "clusters": len(policy.clusters),
         "gpu_types": len(policy.gpu_types),
-        "priced_gpu_types": sum(t.price_per_hour is not None for t in policy.gpu_types.values()),
+        "priced_gpu_types": sum(
+            (entry.gres_type or name).lower() in priced for name, entry in policy.gpu_types.items()
+        ),
         "workloads": len(policy.workloads),
         "limited_users": len(limits.users),
         "limited_accounts": len(limits.accounts),
@@ -138,6 +165,10 @@ def _parts_in_use(policy: Policy) -> Iterator[str]:
     if policy.accounts or policy.qos:
         accounts = counted(len(policy.accounts), "account")
         yield f"  in Slurm    {accounts}, {len(policy.qos)} QOS (gpu-policy plan)"
+    if policy.pricing:
+        hours, changes = policy.pricing.hours or (), policy.pricing.changes
+        bands = counted(len(hours), "band")
+        yield f"  prices      {bands} of hours, {counted(len(changes), 'change')} by date"
     if policy.budgets:
         yield f"  budgets     {', '.join(policy.budgets)}"
     if policy.ordering:

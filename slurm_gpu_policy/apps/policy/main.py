@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
 
 from slurm_gpu_policy import __version__
+from slurm_gpu_policy.apps.policy.lazy import LazyGroup
 from slurm_gpu_policy.terminal.border import run_app
 
 if TYPE_CHECKING:
@@ -24,8 +24,12 @@ COMMANDS: Mapping[str, str] = {
     "approve": "Let a job go that waits for an approval.",
     "deny": "Refuse a job that waits for an approval.",
     "set-priority": "Give a job a priority class (operators).",
+    "budget": "Show budgets and what is left of them; statements, grants, refunds.",
+    "ledger": "Check the books against themselves and Slurm's accounting (operators).",
+    "optimize": "Show in what ways a job could run: the cheapest, the soonest.",
     "status": "Say how the controller is.",
     "audit": "Show who did what to which job, and by which rule.",
+    "notify": "Try whether notices to people arrive (operators).",
     "check": "Say whether the site's policy file is right.",
     "plan": "Show what Slurm would get from the policy file.",
     "apply": "Make Slurm what the policy file wants.",
@@ -37,26 +41,9 @@ COMMANDS: Mapping[str, str] = {
 }
 
 
-class _Lazy(click.Group):
-    """Imports a command's module when the command is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        module = import_module(f"slurm_gpu_policy.apps.policy.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
 @click.group(
-    cls=_Lazy,
+    cls=LazyGroup,
+    lines=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="gpu-policy", message="%(prog)s %(version)s")

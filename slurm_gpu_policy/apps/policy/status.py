@@ -14,7 +14,7 @@ from slurm_gpu_policy.units import counted
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object (see docs/cli.md).")
 def command(*, as_json: bool) -> None:
-    """Say whether the controller of this machine runs, leads, and how its last tick went.
+    """Say whether the controller runs, leads, and how its last tick went.
 
     `--json` prints an object: `actor` (its name), `leading` (boolean), `leader` (who holds the
     lease, "" for nobody), `tick_seconds` (number), `enforcement`, `policy_problems` (list of

@@ -10,7 +10,7 @@ import click
 
 from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.adapters.signals import signals_raise
-from slurm_gpu_policy.errors import Refused, SlurmError
+from slurm_gpu_policy.errors import PolicyLayerError, Refused, SlurmError
 from slurm_gpu_policy.terminal.border import POLICY_REFUSED, SLURM_REFUSED
 from slurm_gpu_policy.terminal.text import safe
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _LOOKS = 5
 _LOOK_SECONDS = 0.4
 """How often, and how far apart, a job is looked for whose submission was interrupted."""
+_ADVISED = ("L-", "T-", "V-", "B-001", "B-002", "C-402")
+"""Rules of which the user hears without asking."""
 _BATCH = 100
 """Jobs that are submitted before their ids are printed."""
 
@@ -62,6 +64,10 @@ class Call:
             (self._use.prepare(request, decision), decision)
             for request, decision in zip(requests, decisions, strict=True)
         ]
+        decisions = self._use.set_aside(requests, prepared, only_look=self._params["dry_run"])
+        if any(decision.kind == "refuse" for decision in decisions):
+            return self._refuse(planned, decisions)
+        prepared = [(one, decision) for (one, _), decision in zip(prepared, decisions, strict=True)]
         for one, decision in zip(planned, decisions, strict=True):
             self._advise(one, decision)
         if self._params["dry_run"]:
@@ -102,7 +108,7 @@ class Call:
 
     def _advise(self, planned: Planned, decision: Decision) -> None:
         """Say on standard error what the user should know: contradictions, limits exceeded."""
-        limits = [one for one in decision.reasons if one.rule.startswith(("L-", "T-", "V-"))]
+        limits = [one for one in decision.reasons if one.rule.startswith(_ADVISED)]
         where = f"{planned.label}: " if planned.label else ""
         warning = "warning: " if self._policy.enforcement == "advise" else ""
         for reason in planned.notes:
@@ -147,9 +153,12 @@ class Call:
         failure: Exception | None = None
         unsaid = False
         submissions = [submission for submission, _ in prepared]
-        for (_, decision), answer in zip(prepared, self._queue(submissions), strict=True):
+        unqueued: list[Submission] = []
+        answered = zip(prepared, self._queue(submissions), strict=True)
+        for (submission, decision), answer in answered:
             if isinstance(answer, Exception):
                 failure = failure or answer
+                unqueued.append(submission)
                 if len(prepared) > 1:
                     say(f"not submitted: {safe(str(answer))}")
                 continue
@@ -159,6 +168,7 @@ class Call:
             except OSError as error:  # a full disk, a reader that left: the job is there
                 say(f"job {answer} is submitted, but standard output fails: {error.strerror}")
                 unsaid = True
+        self._use.withdraw(unqueued)
         if unsaid:
             return SLURM_REFUSED
         code = self._stay(job_ids) if job_ids and (params["wait"] or params["watch"]) else 0
@@ -174,13 +184,19 @@ class Call:
             try:
                 with signals_raise():
                     if len(submissions) == 1:
-                        answers = [self._use.submit(batch[0])]
+                        answers = [self._submitted(batch[0])]
                     else:
                         answers = self._use.submit_many(batch)
             except (KeyboardInterrupt, SystemExit):
                 self._name_what_was_queued(batch)
                 raise
             yield from answers
+
+    def _submitted(self, submission: Submission) -> JobId | Exception:
+        try:
+            return self._use.submit(submission)
+        except PolicyLayerError as error:
+            return error
 
     def _name_what_was_queued(self, batch: Sequence[Submission]) -> None:
         """Print the ids of jobs that an interrupted call has put into the queue all the same.
@@ -213,7 +229,8 @@ class Call:
             if self._params["explain"]:
                 self._explain(decision, start)
             held = ", held until it is approved" if decision.kind == "hold" else ""
-            click.echo(f"Submitted job {job_id}: {place(decision)}{held}")
+            left = "".join(f"; {one.message}" for one in decision.reasons if one.rule == "B-003")
+            click.echo(f"Submitted job {job_id}: {place(decision)}{held}{safe(left)}")
 
     def _stay(self, job_ids: Sequence[JobId]) -> int:
         from slurm_gpu_policy.terminal.watching import stay  # noqa: PLC0415

@@ -79,7 +79,7 @@ def _run(words: tuple[str, ...], **params: Any) -> int:
 
         planned = read_jobs(jobs_file, lambda args, line: _parse_line(ctx, args, line, policy))
     else:
-        planned = [_request(ctx, policy)]
+        planned = [read_request(ctx, policy)]
     from slurm_gpu_policy.apps.submit.call import Call, say  # noqa: PLC0415 - Slurm is at work
 
     # A script that says --wait for itself means it; the line is left out for sbatch.
@@ -90,7 +90,7 @@ def _run(words: tuple[str, ...], **params: Any) -> int:
     return Call(params, policy, slurm, use).carry_out(planned)
 
 
-def _request(ctx: click.Context, policy: Policy, label: str = "") -> Planned:
+def read_request(ctx: click.Context, policy: Policy, label: str = "") -> Planned:
     """Return the request of one parsed command line, and its contradictions with the script."""
     from slurm_gpu_policy.apps.submit.call import Planned  # noqa: PLC0415
     from slurm_gpu_policy.apps.submit.request import build_request  # noqa: PLC0415
@@ -201,7 +201,7 @@ def _parse_line(parent: click.Context, args: list[str], line: int, policy: Polic
             msg = f"--{option.name} is for the command line, not for a line of the jobs file"
             raise RequestError(msg)
     with context:
-        return _request(context, policy, f"line {line}")
+        return read_request(context, policy, f"line {line}")
 
 
 def _read_script(path: str) -> str:

@@ -37,7 +37,7 @@ REQUEST_OPTIONS = (
     Option("template", "Script template (see gpu-policy templates).", "", "NAME"),
     Option("param", "Value of a template's parameter.", "", "NAME=VALUE", many=True),
     Option("env", "Variable to set in the job, byte for byte.", "", "NAME=VALUE", many=True),
-    Option("max-cost", "Refuse what could cost more, in the site's currency.", "", "AMOUNT"),
+    Option("max-cost", "Most it may cost, in the site's currency.", "", "AMOUNT"),
     Option("fallback", "Where to run if no GPU fits.", choices=("cpu",)),
     Option("retries", "How often gpu-policyd may start it again if it fails.", "", "N"),
     Option("idle-ok", "How long GPUs may be idle (noted; nothing acts on it yet).", "", "DURATION"),

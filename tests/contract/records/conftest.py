@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from slurm_gpu_policy.adapters.database.connection import Database
 from slurm_gpu_policy.adapters.database.records import DatabaseRecords
 from slurm_gpu_policy.adapters.database.upgrade import upgrade
-from tests import postgresql
+from tests.contract.databases import (  # noqa: F401 - fixtures
+    address,
+    database,
+    new_address,
+    server,
+)
 from tests.fakes.records import FakeRecords
-
-
-@pytest.fixture(scope="session")
-def server():
-    """A PostgreSQL server of this test run; absent it is a skip here and a failure in CI."""
-    if reason := postgresql.missing():
-        if os.environ.get("SLURM_GPU_POLICY_REQUIRE_CLUSTER") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    server = postgresql.PrivateServer()
-    try:
-        server.initialise()
-        server.start()
-        yield server
-    finally:
-        server.remove()
-
-
-def _address(kind, request, tmp_path):
-    if kind == "postgresql":
-        return request.getfixturevalue("server").make_database()
-    return f"sqlite:///{tmp_path}/records.db"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def address(request, tmp_path):
-    """The address of an empty database."""
-    return _address(request.param, request, tmp_path)
-
-
-@pytest.fixture
-def database(address):
-    """A database with its tables."""
-    database = Database(address, patience_seconds=10)
-    upgrade(database)
-    return database
 
 
 @pytest.fixture(params=["fake", "sqlite", "postgresql"])
@@ -54,15 +21,14 @@ def records(request, tmp_path):
     """What every implementation of RecordsPort promises is tested on this."""
     if request.param == "fake":
         return FakeRecords()
-    database = Database(_address(request.param, request, tmp_path))
-    upgrade(database)
-    return DatabaseRecords(database, "cluster")
+    store = Database(new_address(request.param, request, tmp_path))
+    upgrade(store)
+    return DatabaseRecords(store, "cluster")
 
 
 @pytest.fixture
 def sqlite_file(tmp_path):
-    database = Database(f"sqlite:///{tmp_path}/records.db", patience_seconds=0.5)
-    upgrade(database)
+    upgrade(Database(f"sqlite:///{tmp_path}/records.db", patience_seconds=0.5))
     return tmp_path / "records.db"
 
 

@@ -12,6 +12,7 @@ import pytest
 from slurm_gpu_policy.adapters.logs import LogObserver, make_logger
 from slurm_gpu_policy.model.action import Action, AuditEntry
 from slurm_gpu_policy.model.ids import JobId
+from slurm_gpu_policy.model.notice import Delivery, Notice
 from slurm_gpu_policy.model.tick import TickReport
 
 NOW = 1_800_000_000
@@ -183,3 +184,16 @@ def test_a_policy_file_that_is_wrong_is_an_error_with_its_problems(output, obser
     good, bad = lines(output)
     assert (good["level"], bad["level"]) == ("info", "error")
     assert bad["problems"] == ["line 3: wrong"]
+
+
+@pytest.mark.parametrize(
+    ("fate", "level"),
+    [("sent", "info"), ("retried", "warning"), ("refused", "error"), ("given_up", "error")],
+)
+def test_what_became_of_a_notice_is_a_line(output, observer, fate, level):
+    notice = Notice(("u1",), HOSTILE, "t", "B-010", "info", "k", NOW)
+    observer.delivered(Delivery("mail", fate, notice, "u1@example.org", "why"))
+    (line,) = lines(output)
+    assert (line["level"], line["fate"], line["way"]) == (level, fate, "mail")
+    assert (line["address"], line["words"], line["rule"]) == ("u1@example.org", "why", "B-010")
+    assert line["subject"] == HOSTILE

@@ -20,6 +20,7 @@ from slurm_gpu_policy.adapters.metrics import Metrics
 from slurm_gpu_policy.errors import PolicyLayerError
 from slurm_gpu_policy.model.action import Action, AuditEntry
 from slurm_gpu_policy.model.ids import JobId
+from slurm_gpu_policy.model.notice import Delivery, Notice
 from slurm_gpu_policy.model.tick import TickReport
 from slurm_gpu_policy.version import __version__
 from tests.fakes.clock import FakeClock
@@ -251,3 +252,13 @@ def test_what_is_no_http_disturbs_nobody(port, capfd):
         line.recv(1000)
     assert PREFIX in page(port)
     assert capfd.readouterr().err == ""
+
+
+def test_notices_are_counted_by_way_and_by_what_became_of_them(metrics, port):
+    notice = Notice(("u1",), "s", "t", "B-010", "info", "k", NOW)
+    for way, fate in (("mail", "sent"), ("mail", "sent"), ("webhook", "given_up")):
+        metrics.delivered(Delivery(way, fate, notice, "u1@example.org"))
+    text = page(port)
+    assert 'slurm_gpu_policy_notices_total{outcome="sent",way="mail"} 2.0' in text
+    assert 'slurm_gpu_policy_notices_total{outcome="given_up",way="webhook"} 1.0' in text
+    assert "u1@example.org" not in text

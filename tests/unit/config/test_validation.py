@@ -299,3 +299,25 @@ def test_a_name_or_text_that_sacctmgr_would_rewrite_is_told_in_words():
         f'p.yaml:3: accounts.b.description: found "it\'s", wanted {words}',
         f"p.yaml:3: accounts.b.users.u 1: found 'u 1', wanted {name}",
     ]
+
+
+@pytest.mark.parametrize("field", ["metrics", "listen", "reach"])
+@pytest.mark.parametrize("value", ["nonsense", "host:99999", "'::1:80'", "http://h:1"])
+def test_an_address_that_is_none_is_told_what_would_be_one(field, value):
+    (problem,) = problems_of(f"controller: {{{field}: {value}}}".encode())
+    found = value.strip("'")
+    assert problem == (
+        f"p.yaml:1: controller.{field}: found {found!r}, wanted a text HOST:PORT, such as "
+        "ctl.site:9812, 127.0.0.1:9812 or [::1]:9812"
+    )
+
+
+@pytest.mark.parametrize("value", ["''", "'[::]:9812'", "ctl.site:9812", "0.0.0.0:9812"])
+def test_an_address_or_none_is_right(value):
+    each = ", ".join(f"{field}: {value}" for field in ("metrics", "listen", "reach"))
+    assert problems_of(f"controller: {{{each}}}".encode()) == ()
+
+
+def test_a_pace_of_nothing_is_told_what_would_be_one():
+    (problem,) = problems_of(b"controller: {tick: 0s}")
+    assert problem.startswith("p.yaml:1: controller.tick: found '0s', wanted more than zero, such")

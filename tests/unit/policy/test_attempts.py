@@ -34,6 +34,11 @@ def test_what_never_started_is_no_attempt():
     assert len(attempts([run(NOW), waiting], None, POLICY).runs) == 1
 
 
+def test_what_went_before_a_resize_is_no_attempt_of_its_own():
+    found = attempts([run(NOW, JobState.RESIZING), run(NOW + 9)], None, POLICY)
+    assert [one.start_time for one in found.runs] == [NOW + 9]
+
+
 def test_a_run_that_goes_on_has_no_end_and_no_last_words():
     (one,) = attempts([run(NOW, JobState.RUNNING, exit_code=0)], make_job(), POLICY).runs
     assert (one.end_time, one.words) == (None, "")

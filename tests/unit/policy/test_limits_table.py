@@ -29,9 +29,9 @@ TREE = (
 )
 
 
-def table(snapshot=None, closed=(), over_budget=(), **policy):
+def table(snapshot=None, closed=(), **policy):
     snapshot = snapshot or make_snapshot(associations=TREE)
-    return table_text(make_policy(**policy), snapshot, closed=closed, over_budget=over_budget)
+    return table_text(make_policy(**policy), snapshot, closed=closed)
 
 
 def entry_of(text, name):
@@ -59,10 +59,16 @@ def test_an_account_has_the_strictest_of_its_own_limits_and_those_above_it():
     assert "vision" not in text
 
 
-def test_closed_and_overspent_accounts_pass_it_on_to_those_below():
-    text = table(closed=["nlp"], over_budget=["root"], submission={"over_budget_qos": "low"})
-    assert entry_of(text, "nlp-pretrain") == '["closed"] = true, ["over_budget"] = "low",'
-    assert entry_of(text, "vision") == '["over_budget"] = "low",'
+def test_a_closed_account_passes_it_on_to_those_below():
+    text = table(closed=["nlp"])
+    assert entry_of(text, "nlp-pretrain") == '["closed"] = true,'
+    assert "vision" not in text
+
+
+def test_the_table_says_where_what_is_left_stands_only_where_books_are_kept():
+    assert "budgets" not in table()
+    text = table(budgets={"nlp": {"gpu_hours": 1}}, ledger={"table": "/x/budgets.lua"})
+    assert '["budgets"] = "/x/budgets.lua",' in text
 
 
 def test_an_account_that_the_policy_closes_is_closed():

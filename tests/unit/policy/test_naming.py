@@ -11,7 +11,7 @@ TEMPLATES = ("batch", "interactive")
 def found(snapshot=None, **fields):
     policy = make_policy(**fields)
     names = unknown_names(policy, snapshot or make_snapshot(), TEMPLATES)
-    return {".".join(item.where): item.name for item in names}
+    return {".".join(map(str, item.where)): item.name for item in names}
 
 
 def test_the_built_in_defaults_name_nothing_unknown():
@@ -60,6 +60,24 @@ def test_every_kind_of_unknown_name_is_found_at_its_place():
         "ordering.classes.qos.gold": "gold",
         "ordering.classes.accounts.chem": "chem",
         "ordering.terms.interactive.partitions": "shell",
+    }
+
+
+def test_factors_and_prices_of_what_the_cluster_has_not_are_found_at_their_places():
+    change = {"since": "2030-01-01", "qos": {"gold": 2}, "gpu_types": {"H100": 1}}
+    assert found(
+        gpu_types={"big": {"gres_type": "h100"}},
+        pricing={
+            "qos": {"HIGH": 2, "platinum": 3},
+            "partitions": {"gpu": 1, "gone": 2},
+            "gpu_types": {"big": 2, "h100": 3, "tpu": 4},
+            "changes": [change],
+        },
+    ) == {
+        "pricing.qos.platinum": "platinum",
+        "pricing.partitions.gone": "gone",
+        "pricing.gpu_types.tpu": "tpu",
+        "pricing.changes.0.qos.gold": "gold",
     }
 
 

@@ -165,3 +165,33 @@ def test_a_group_is_on_the_accounts_of_all_its_parts_and_holds_the_most_of_each(
     assert sizes.of(whole).gpus == 8
     assert sizes.of(whole).accounts == ("free", "root", "nlp", "lab")
     assert exceeded(sizes.of(whole), policy)
+
+
+def test_factors_cpus_and_memory_count_for_what_a_job_costs():
+    pricing = {"qos": {"low": 0.5}, "cpu_hour": "0.10", "memory_hour": "0.01"}
+    policy = make_policy(gpu_types={"h100": {"price_per_hour": "2.50"}}, pricing=pricing)
+    sizes = Sizes(make_snapshot(), policy)
+    tres = {"cpu": 4, "mem": 2048, "gres/gpu": 1, "gres/gpu:h100": 1}
+    assert sizes.of(make_job(tres=tres)).cost_micros == 2_500_000 + 400_000 + 20_000
+    assert sizes.of(make_job(tres=tres, qos="low")).cost_micros == 1_460_000
+    assert sizes.of(make_job(tres={"cpu": 4}, gpus=0, gpu_type="")).cost_micros == 400_000 + 9766
+
+
+def test_a_job_without_gpus_or_a_limit_may_cost_any_amount_where_cpus_have_a_price():
+    cost = {"thresholds": [{"cost": "10"}], "approvers": {"users": ["u3"]}}
+    endless = make_job(gpus=0, gpu_type="", time_limit_seconds=None)
+    for pricing, above in ({}, False), ({"cpu_hour": 1}, True):
+        policy = make_policy(approvals=cost, pricing=pricing)
+        size = Sizes(make_snapshot(), policy).of(endless)
+        assert bool(exceeded(size, policy)) == above
+
+
+def test_parts_of_a_group_cost_what_each_holds():
+    types = {"h100": {"price_per_hour": 2}, "a100": {"price_per_hour": 1}}
+    parts = [
+        make_job(1, het_job_id=1, gpu_type="h100", gpus=1, tres={"gres/gpu:h100": 1}),
+        make_job(2, het_job_id=1, gpu_type="a100", gpus=1, tres={"gres/gpu:a100": 1}),
+    ]
+    (whole,) = as_one(parts)
+    policy = make_policy(gpu_types=types)
+    assert Sizes(make_snapshot(jobs=tuple(parts)), policy).of(whole).cost_micros == 3_000_000

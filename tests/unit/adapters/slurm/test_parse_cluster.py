@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_gpu_policy.adapters.slurm import parse_accounts, parse_cluster, parse_detail
-from slurm_gpu_policy.adapters.slurm.parse_accounting import FIELDS, records
+from slurm_gpu_policy.adapters.slurm.parse_accounting import FIELDS, backlog, records
 from slurm_gpu_policy.errors import SlurmUnreadable
 from slurm_gpu_policy.model.job import JobState
 from tests.builders import make_job
@@ -158,6 +158,33 @@ def test_runs_of_a_requeued_job_are_numbered_in_time():
     assert [(one.job_id, one.submit_time, one.restarts) for one in records(text, "\x1fMARK")] == [
         (7, 1, 0), (8, 1, 0), (7, 5, 1),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("start", "elapsed"),
+    [("100", "85"), ("140", "45")],  # Slurm 22.05, 26.05; 5 s of it suspended after the resize
+)
+def test_the_time_before_a_resize_is_counted_once(start, elapsed):
+    text = accounted(State="RESIZING", Submit="90", Start="100", End="140", ElapsedRaw="40")
+    text += accounted(
+        State="COMPLETED", Submit="140", Start=start, End="190", ElapsedRaw=elapsed,
+        Suspended="00:00:05",
+    )  # fmt: skip
+    before, after = records(text, "\x1fMARK")
+    assert (before.state, before.is_over, before.elapsed_seconds) == (JobState.RESIZING, True, 40)
+    assert (after.start_time, after.end_time, after.elapsed_seconds) == (140, 190, 45)
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        ("Server thread count: 1\nDBD Agent queue size: 13\n\nJobs submitted: 2\n", 13),
+        ("\tDBD Agent queue size:  0\n", 0),
+        ("Server thread count: 1\n", None),
+    ],
+)
+def test_what_slurmdbd_has_not_heard_of_yet(text, messages):
+    assert backlog(text) == messages
 
 
 def test_a_record_whose_start_has_not_arrived_is_left_out():

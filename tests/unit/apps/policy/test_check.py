@@ -31,6 +31,14 @@ def file(tmp_path):
     return write
 
 
+def test_odd_prices_are_warned_of_at_their_lines(gpu_policy, file):
+    path = file("pricing:\n  hours:\n    - {factor: 1}\n    - {days: [sat], factor: 0.5}\n")
+    result = gpu_policy("check", path)
+    assert result.code == 0
+    assert f"{path}:4: pricing.hours.1: warning: hours that never count" in result.out
+    assert "  prices      2 bands of hours, 0 changes by date" in result.out
+
+
 def test_a_rule_that_does_not_exist_is_wrong(gpu_policy, file):
     result = gpu_policy("check", file("rules: {P-999: enforce}"))
     assert result.code == 5
