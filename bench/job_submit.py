@@ -3,7 +3,8 @@
     bench/job_submit.py [--kind native|pyslurm] [--rounds 300]
 
 Needs root, and no cluster: it raises two of its own. Each round submits one job to each by sbatch,
-as an ordinary user, the order changing; the table has 2,000 accounts, and every rule is in force.
+as an ordinary user, the order changing; the table has 2,000 accounts, as has that of what they have
+left, and every rule is in force.
 What is compared is whole sbatch processes; what slurmctld itself spends on a submission is its own
 figure (sdiag). Exits with 1 where the ratio is above its limit.
 """
@@ -15,6 +16,7 @@ import json
 import re
 import statistics
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,20 +77,32 @@ def measure(rounds: int = 300, kind: str = "native") -> dict[str, Any]:
     """Return medians in milliseconds of one sbatch, and by how much the plugin makes it longer."""
     # Not at the top: bench/run.py is also started where the tests' packages are not installed.
     sys.path.insert(0, str(Path(__file__).parents[1]))
+    from slurm_gpu_policy.model.ledger import Fund, FundView, LedgerState  # noqa: PLC0415
+    from slurm_gpu_policy.policy.budget_table import budget_table  # noqa: PLC0415
     from slurm_gpu_policy.policy.limits_table import table_text  # noqa: PLC0415
     from tests.builders import make_association, make_policy, make_snapshot  # noqa: PLC0415
     from tests.clusters import CHROOT_PYTHON, ROOT, PrivateCluster  # noqa: PLC0415
 
     tree = [make_association("root", "", parent="")]
     tree += [make_association(f"account{number}", "", parent="root") for number in range(2000)]
-    text = table_text(make_policy(**POLICY), make_snapshot(associations=tuple(tree)))
+    snapshot = make_snapshot(associations=tuple(tree), time=int(time.time()))
+    names = [one.account for one in tree]
+    views = tuple(
+        FundView(Fund("b", name, unit="gpu_seconds", available=10**9, fund_id=number), 0, 0, 0)
+        for number, name in enumerate((*names, "nlp", "nlp-finetune"))
+    )
+    state = LedgerState(snapshot.time, views=views, parents=dict.fromkeys(names, "root"))
     # Of a setting that stands twice Slurm takes the later one: `defaults` does next to nothing.
     settings = ["JobSubmitPlugins=defaults"]
     with (
         PrivateCluster("benchlua", kind=kind) as ours,
         PrivateCluster("benchnone", kind=kind, settings=settings) as bare,
     ):
+        left = ours.state / "budgets.lua"
+        policy = make_policy(**POLICY, ledger={"table": str(left), "keep": "true"})
+        text = table_text(policy, snapshot)
         ours.limits.write_text(text)
+        left.write_text(budget_table(snapshot, policy, state))
         clusters = {"job_submit.lua": ours, "no plugin": bare}
         python = [f"{ROOT}/.venv/bin/python"] if kind == "native" else [*CHROOT_PYTHON]
         said = ours.run(

@@ -29,6 +29,7 @@ from pathlib import Path
 import arithmetic
 import controller
 import job_submit
+import ledger
 import pricing
 
 import slurm_gpu_policy
@@ -82,6 +83,7 @@ def main() -> None:
                 "snapshot": bench.snapshot(),
                 "arithmetic": arithmetic.measure(),
                 "pricing": pricing.measure(),
+                **({"ledger": ledger.measure()} if options.adapter == "commands" else {}),
                 **({"job_submit": job_submit.measure()} if options.adapter == "commands" else {}),
                 **({"controller": controller.measure()} if options.adapter == "commands" else {}),
             }
@@ -108,6 +110,7 @@ def ratios(report: dict) -> list[tuple[str, float, float]]:
         *arithmetic.limits(report["arithmetic"]),
         *pricing.limits(report["pricing"]),
         *job_submit.limits(report.get("job_submit")),
+        *(ledger.limits(report["ledger"]) if "ledger" in report else ()),
         *(controller.limits(report["controller"]) if "controller" in report else ()),
     ]
 

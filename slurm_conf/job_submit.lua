@@ -387,8 +387,8 @@ local function judge_budget(job)
    elseif moved and (spent or budgets.way == "qos") then
       change(job, spent and "L-207" or "B-007", moved, "%s has %s its budget: the job goes to QOS %s", whose,
          spent and "spent" or "too little left of", budgets.qos)
-   elseif budgets.way == "hold" and not job.held then
-      change(job, "B-006", { priority = 0, admin_comment = note(job, "money=held") },
+   elseif budgets.way ~= "nothing" and not job.held and job.get("priority") ~= 0 then
+      change(job, "B-006", { priority = 0, admin_comment = note(job, "money=hold") },
          "%s may have too little left of its budget: the job is held until that is known", whose)
    end
 end
@@ -519,8 +519,11 @@ function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
       if may_all(modify_uid) then return end        -- the controller's site factors, above all
       local approval = marked(job_rec.admin_comment, "gpu%-policy", "approval")
       job.waits = approval and approval ~= "" and approval ~= "approved"
-      if job.waits and (job_desc.priority or NO_VAL) ~= NO_VAL and job_desc.priority ~= 0 then
-         refuse(job, "V-902", "the job waits for an approval (%s)", approval)
+      local money = marked(job_rec.admin_comment, "gpu%-policy", "money")
+      job.has_no_cover = (money == "hold" or money == "held") and job_rec.priority == 0
+      if (job_desc.priority or NO_VAL) ~= NO_VAL and job_desc.priority ~= 0 then    -- a release
+         if job.waits then refuse(job, "V-902", "the job waits for an approval (%s)", approval) end
+         if job.has_no_cover then refuse(job, "B-006", "the job is held until its budget covers it") end
       end
       job.uid = job_rec.user_id
       local sizes, forms = false, false
@@ -532,8 +535,6 @@ function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
       local had, kinds = recorded(job_rec.tres_fmt_req_str or "")
       if not sizes then job.gpus, job.kinds = had, kinds end
       job.had_gpus, job.had_kinds, job.had_minutes = had, kinds, minutes_of(job_rec.time_limit)
-      local money = marked(job_rec.admin_comment, "gpu%-policy", "money")
-      job.has_no_cover = money == "held" and job_rec.priority == 0    -- whatever it asks for now
       job.was_covered = not said("account") and job_rec.qos ~= (budgets or {}).qos
       judge(job, forms)
    end)

@@ -417,6 +417,15 @@ def make_metrics() -> Metrics:
     return Metrics(SystemClock())
 
 
+def make_ledger_metrics(metrics: Metrics) -> ObserverPort:
+    """Return what shows the books among these metrics."""
+    from slurm_gpu_policy.adapters.ledger_metrics import LedgerMetrics  # noqa: PLC0415
+
+    ledger = LedgerMetrics()
+    metrics.registry.register(ledger)
+    return ledger
+
+
 def make_control_client(
     policy: Policy, *, answer_seconds: float = 90.0
 ) -> ControlClient | RemoteClient:

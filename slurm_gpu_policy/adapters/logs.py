@@ -52,6 +52,7 @@ class LogObserver:
     def __init__(self, logger: Any) -> None:
         self._log = logger
         self._led: bool | None = None
+        self._odd: tuple[str, ...] = ()
 
     def ticked(self, report: TickReport) -> None:
         """Write each action, each error, a change of who leads, and the tick."""
@@ -62,6 +63,7 @@ class LogObserver:
         if report.leading != self._led:
             self._log.info("leads" if report.leading else "stands by")
             self._led = report.leading
+        self._told_of_books(report)
         # A tick that did nothing is a debug line: sixty an hour say nothing.
         say = self._log.info if report.actions or report.errors else self._log.debug
         say(
@@ -74,7 +76,17 @@ class LogObserver:
             errors=list(report.errors),
             pending_jobs=report.pending_jobs,
             unfinished_entries=report.unfinished_entries,
+            **_books(report),
         )
+
+    def _told_of_books(self, report: TickReport) -> None:
+        """Write once what is odd about the books, until something else is."""
+        if report.ledger is not None:
+            odd = (*report.ledger.state.problems, *report.ledger.remarks)
+            for text in odd:
+                if text not in self._odd:
+                    self._log.warning("the books", message=text)
+            self._odd = odd
 
     def policy_loaded(self, now: int, problems: Sequence[str]) -> None:
         """Write that the policy file was read, or what is wrong in it."""
@@ -165,3 +177,13 @@ def _is_journal(stream: TextIO) -> bool:
     except (OSError, ValueError, AttributeError):
         return False
     return os.environ.get("JOURNAL_STREAM", "") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _books(report: TickReport) -> dict[str, int | None]:
+    if report.ledger is None:
+        return {}
+    return {
+        "ledger_entries": report.ledger.entries,
+        "accounting_lag_seconds": report.ledger.accounting_lag_seconds,
+        "uncovered_jobs": len(report.ledger.state.uncovered),
+    }

@@ -55,8 +55,6 @@ class Priced:
     """What is needed to price runs."""
 
     book: tuple[Tariff, ...]
-    minimum: int = 0
-    """Micro-units (rule C-405)."""
     idle_percent: int = 0
     """Surcharge on idle GPU time (rule C-408)."""
     free_qos: str = ""
@@ -65,7 +63,7 @@ class Priced:
 
 def parts_of(use: Use, cuts: Sequence[int], priced: Priced, *, idle_seconds: int = 0) -> list[Part]:
     """Rule C-410: what a run costs in each of [cuts[i], cuts[i + 1]), and its surcharge."""
-    each = costs(use, cuts, priced.book, minimum=priced.minimum)
+    each = costs(use, cuts, priced.book)
     is_free = bool(priced.free_qos) and use.qos.lower() == priced.free_qos
     parts = [
         Part(

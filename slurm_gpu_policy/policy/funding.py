@@ -81,8 +81,8 @@ def plan_funding(  # noqa: PLR0913 - by name
             last = at if others else max(ends, default=None)
             begin = _begin(wanted, last, None if is_new else read_until)
             openings += [
-                Opening(replace(want, start=period.start, end=period.end), wanted.amount)
-                for period in periods_since(wanted, policy, begin, at)
+                Opening(replace(want, start=period.start, end=period.end), amount)
+                for period, amount in periods_since(wanted, policy, begin, at)
             ]
             continue
         should = replace(

@@ -7,6 +7,8 @@ it came with. Only that is ever undone. Each step leaves a state from which the 
 * A hold is one change with its mark, so no hold of ours is without one. The mark stays through
   the release and goes in the tick after: a job that is not held, or that its owner holds, has
   nothing of ours to be undone.
+* job_submit.lua holds what it doubts, with ``money=hold``; to Slurm that is its owner's hold. It
+  is let go, or made an operator's with ``money=held``.
 * A job that waits for an approval stays as it is. When its approval comes, and the budget does
   not cover it, it stays held with ``money=held`` (policy/approval.py).
 * Jobs in the over-budget QOS run on idle GPUs and need no cover. One that we moved there comes
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.snapshot import Snapshot
 
 HELD: Final = "held"
+ASKED: Final = "hold"
 MOVED: Final = "qos"
 _MARKABLE: Final = r"[A-Za-z0-9_.:-]+"
 _WAITS_FOR_APPROVAL: Final = frozenset({"pending", "denied", "expired"})
@@ -112,7 +115,7 @@ class _Round:
         for whole in self._wholes():
             if whole.job.state.is_pending:
                 yield from self._waiting(whole)
-            elif whole.job.state.is_active and money_mark(whole.job) == HELD:
+            elif whole.job.state.is_active and money_mark(whole.job) in {HELD, ASKED}:
                 yield self._change(whole.job, rules.BUDGET_HOLD, "it was covered", (), _FORGOTTEN)
 
     def _wholes(self) -> list[_Whole]:
@@ -135,7 +138,9 @@ class _Round:
     def _waiting(self, whole: _Whole) -> Iterator[Action]:
         job = whole.job
         wish, ours = self._wish(whole), money_mark(job)
-        if ours == HELD and is_held(job):
+        if ours == ASKED and is_held(job):
+            yield from self._asked(whole, wish)
+        elif ours == HELD and is_held(job):
             yield from self._held(whole, wish)
         elif ours == MOVED and job.qos == self._qos:
             yield from self._moved(whole)
@@ -164,6 +169,16 @@ class _Round:
             return False
         return job.eligible_time is None or job.eligible_time <= self._soon
 
+    def _asked(self, whole: _Whole, wish: Wish) -> Iterator[Action]:
+        """Rule B-006: see to a job that job_submit.lua held."""
+        job = whole.job
+        if wish:
+            yield self._hold(whole)
+        elif controller_mark(job).get("approval", "") in _WAITS_FOR_APPROVAL:
+            yield self._change(job, rules.BUDGET_HOLD, "an approval is missing", (), _FORGOTTEN)
+        else:
+            yield self._release(job, (("money", HELD),))
+
     def _held(self, whole: _Whole, wish: Wish) -> Iterator[Action]:
         """Rule B-006: see to a job with our mark that is held."""
         job = whole.job
@@ -175,8 +190,12 @@ class _Round:
             yield self._change(job, rules.BUDGET_QOS, self._why_moved(whole),
                                (("qos", self._qos),), self._home(job))  # fmt: skip
         elif wish != "hold":
-            yield self._action("release", job, rules.BUDGET_HOLD, "its budget covers it now",
-                               before="held", after="released")  # fmt: skip
+            yield self._release(job)
+
+    def _release(self, job: Job, mark: Changes = ()) -> Action:
+        """Rule B-006: let a job go."""
+        return self._action("release", job, rules.BUDGET_HOLD, "its budget covers it now",
+                            before="held", after="released", mark=mark)  # fmt: skip
 
     def _hold(self, whole: _Whole) -> Action:
         """Rule B-006: keep a job from starting."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.config.budgets import Budget
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.account import Association
+    from slurm_gpu_policy.model.ledger import Unit
 
 Kind = Literal["month", "quarter", "year", "once"]
 _MONTHS: Final[dict[str, int]] = {"month": 1, "quarter": 3, "year": 12}
@@ -73,10 +74,32 @@ def _month(number: int, zone: ZoneInfo) -> int:
 
 
 def budget_period(budget: Budget, at: int, timezone: str) -> Period | None:
-    """Return the period of a budget that a moment lies in."""
+    """Return the period of a budget that a moment lies in; ``None`` before the budget begins.
+
+    After its end comes one for ever, in which nothing is granted: a project that is over has
+    nothing left, and is not without a limit.
+    """
     start = moment(budget.start, timezone) if budget.start else None
     end = moment(budget.end, timezone) if budget.end else None
+    if end is not None and at >= end:
+        return Period(end, None)
     return period_at(budget.period, at, timezone, start, end)
+
+
+def is_over(budget: Budget, at: int, timezone: str) -> bool:
+    """Whether a moment lies after the end of a budget."""
+    return budget.end is not None and at >= moment(budget.end, timezone)
+
+
+def _amounts(budget: Budget, at: int, timezone: str) -> tuple[Unit, int, int]:
+    """Return the unit of a budget, and what is granted and may be overdrawn in a period."""
+    if budget.amount is not None:
+        unit: Unit = "money"
+        amount, overdraft = budget.amount, budget.overdraft or 0
+    else:
+        unit, amount = "gpu_seconds", (budget.gpu_hours or 0) * _HOUR_SECONDS
+        overdraft = (budget.overdraft_gpu_hours or 0) * _HOUR_SECONDS
+    return (unit, 0, 0) if is_over(budget, at, timezone) else (unit, amount, overdraft)
 
 
 def cluster_fund(at: int, timezone: str) -> Wanted:
@@ -104,11 +127,7 @@ def wanted_funds(policy: Policy, users: Mapping[str, tuple[str, ...]], at: int) 
         if period is None:
             continue
         account = (budget.account or name).lower()
-        if budget.amount is not None:
-            unit, amount, overdraft = "money", budget.amount, budget.overdraft or 0
-        else:
-            unit, amount = "gpu_seconds", (budget.gpu_hours or 0) * _HOUR_SECONDS
-            overdraft = (budget.overdraft_gpu_hours or 0) * _HOUR_SECONDS
+        unit, amount, overdraft = _amounts(budget, at, timezone)
         owners = users.get(account, ()) if budget.each_user else (budget.user or "",)
         for user in owners:
             yield Wanted(
@@ -116,7 +135,7 @@ def wanted_funds(policy: Policy, users: Mapping[str, tuple[str, ...]], at: int) 
                     budget=name,
                     account=account,
                     user=user,
-                    unit=unit,  # type: ignore[arg-type]
+                    unit=unit,
                     start=period.start,
                     end=period.end,
                     position=position,
@@ -128,8 +147,13 @@ def wanted_funds(policy: Policy, users: Mapping[str, tuple[str, ...]], at: int) 
             )
 
 
-def periods_since(wanted: Wanted, policy: Policy, since: int, at: int) -> Iterator[Period]:
-    """Yield the periods of a fund's budget from *since* to the one that *at* lies in."""
+def periods_since(
+    wanted: Wanted, policy: Policy, since: int, at: int
+) -> Iterator[tuple[Period, int]]:
+    """Yield the periods of a fund's budget from *since* to the one that *at* lies in.
+
+    Each with what is granted in it.
+    """
     timezone = zone_of(policy)
     budget = policy.budgets.get(wanted.fund.budget)
     for _ in range(_MOST_PERIODS):
@@ -142,7 +166,8 @@ def periods_since(wanted: Wanted, policy: Policy, since: int, at: int) -> Iterat
         if period is None:  # the budget begins later
             since = wanted.fund.start
             continue
-        yield Period(max(period.start, since), period.end)
+        amount = 0 if budget is None else _amounts(budget, period.start, timezone)[1]
+        yield Period(max(period.start, since), period.end), amount
         if period.end is None:
             return
         since = period.end

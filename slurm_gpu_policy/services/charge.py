@@ -154,7 +154,6 @@ class Charging:
             actor=self._actor,
             priced=Priced(
                 book=in_force(recorded),
-                minimum=pricing.minimum_charge if pricing is not None else 0,
                 idle_percent=pricing.idle_surcharge if pricing is not None else 0,
                 free_qos=(policy.submission.over_budget_qos or "").lower(),
             ),
@@ -292,7 +291,7 @@ def _order(job: Job, known: Claim | None, now: int) -> tuple[int, ...] | None:
     if job.state.is_over or (job.state.is_pending and known is not None and _has_run(known)):
         return None if known is None else (_LEFT,)
     if job.state.is_active:
-        return (_RUNS,)
+        return (_RUNS,) if job.start_time is not None else None
     if not job.state.is_pending:
         return None
     if known is not None and known.job_id is not None and task_count(job) < known.tasks:
@@ -414,7 +413,7 @@ def _set_aside_pending(
     book = terms.priced.book
     start = pending_since(claim, job.eligible_time, book, terms.now)
     end = start + (claim.seconds or HOUR_SECONDS)
-    one = cost(claim.use, start, end, book, minimum=terms.priced.minimum)
+    one = cost(claim.use, start, end, book)
     whole = Cost(one.micros * claim.tasks, one.gpu_seconds * claim.tasks)
     return sheet.set_aside(line, whole, terms.now, must=False)
 

@@ -38,7 +38,7 @@ class Control:
     *policy* returns the policy in force, which a reload changes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name
         self,
         *,
         slurm: SlurmPort,

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.services.tick import Decider
 
 _LEASE_TICKS: Final = 1.5
+_ELSEWHERE: Final = "this controller does not lead: the one that does keeps the books"
 
 
 class Controller:
@@ -297,8 +298,17 @@ class Controller:
             "last_errors": [] if last is None else list(last.messages),
             "pending_jobs": None if last is None else last.pending_jobs,
             "unfinished_entries": None if last is None else last.unfinished_entries,
-            "ledger": None if self._money is None else self._money.status(),
+            "ledger": self._books_status(leads=leads),
         }
+
+    def _books_status(self, *, leads: bool) -> dict[str, Any] | None:
+        """Return how the books stand; who does not lead does not keep them."""
+        told = None if self._money is None else self._money.status()
+        if told is None or leads:
+            return told
+        last = self._last
+        problems = list(last.messages) if last is not None and last.messages else [_ELSEWHERE]
+        return {**told, "up_to_date": False, "problems": problems}
 
     def _leader(self) -> str:
         """Return who leads, as far as is known: a lease of our own that ran out is nobody's."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from slurm_gpu_policy.errors import (
     JobNotFound,
+    PolicyLayerError,
     RequestError,
     SlurmError,
     SlurmRefused,
@@ -18,6 +19,8 @@ from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.policy.attempts import Attempts, attempts
 from slurm_gpu_policy.policy.explaining.approval_words import Approval, approval_of
+from slurm_gpu_policy.policy.budget import keeps_books
+from slurm_gpu_policy.policy.explaining.budget_words import budget_facts, waits_for_money
 from slurm_gpu_policy.policy.explaining.ending import ending_words
 from slurm_gpu_policy.policy.explaining.estimating import Estimate, estimated_start
 from slurm_gpu_policy.policy.explaining.obstacles import blocking, obstacles
@@ -29,10 +32,11 @@ from slurm_gpu_policy.services.selecting import holds
 from slurm_gpu_policy.services.standing import PRIORITY_PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail
+    from slurm_gpu_policy.model.ledger import Unit
     from slurm_gpu_policy.model.snapshot import Snapshot
     from slurm_gpu_policy.policy.explaining.waiting import Place, Words
 
@@ -74,8 +78,15 @@ class Explanation:
     """All records of the array or heterogeneous job, where the whole of it was asked for."""
 
 
-def explain(slurm: ExplainPort, job_id: str, policy: Policy) -> Explanation:
+def explain(
+    slurm: ExplainPort,
+    job_id: str,
+    policy: Policy,
+    ask_books: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+) -> Explanation:
     """Return what there is to say about a job: ``123``, ``123_4`` or ``123+1``.
+
+    *ask_books* answers a request to the books, for what a budget has left.
 
     Raises:
         RequestError: *job_id* is not the form of an id.
@@ -91,7 +102,10 @@ def explain(slurm: ExplainPort, job_id: str, policy: Policy) -> Explanation:
     group = jobs if len(jobs) > 1 else ()
     tried = _attempts(slurm, job, policy)
     if job.state.is_pending:
-        return replace(_waiting(slurm, job, policy), detail=detail, attempts=tried, group=group)
+        waits = _waiting(slurm, job, policy)
+        money = _money_facts(waits.job or job, slurm, policy, ask_books)
+        words = replace(waits.words, facts=(*money, *waits.words.facts))
+        return replace(waits, words=words, detail=detail, attempts=tried, group=group)
     ending = ""
     if detail is not None:
         job = detail.job
@@ -191,6 +205,29 @@ def _waiting(slurm: ExplainPort, job: Job, policy: Policy) -> Explanation:
         prospects=found,
         approval=approval_of(job, owners, policy),
     )
+
+
+def _money_facts(
+    job: Job,
+    slurm: ExplainPort,
+    policy: Policy,
+    ask_books: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None,
+) -> tuple[str, ...]:
+    """Return what budgets have left of a job that waits for them, and what would pass."""
+    if ask_books is None or not keeps_books(policy) or not waits_for_money(job):
+        return ()
+    try:
+        rows = ask_books({"request": "budget"})["budgets"]
+        snapshot = slurm.read(Part.ASSOCIATIONS, user=job.user)
+    except PolicyLayerError:  # the explanation is good without
+        return ()
+    left: dict[tuple[str, str], tuple[Unit, int]] = {}
+    for row in rows:
+        level, unit = (row["account"], row["user"]), row["unit"]
+        more = int(row["available"]) + int(row.get("overdraft") or 0)
+        left[level] = (unit, left.get(level, (unit, 0))[1] + more)
+    parents = {one.account: one.parent for one in snapshot.associations if not one.user}
+    return tuple(budget_facts(job, left, parents, policy, snapshot.time))
 
 
 def _snapshot(slurm: ExplainPort) -> tuple[Snapshot, str]:

@@ -9,7 +9,7 @@ from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.policy.budget import CLUSTER, Funds
 from slurm_gpu_policy.policy.funding import close_fund, cluster_openings, is_due, plan_funding
-from slurm_gpu_policy.policy.periods import users_by_account
+from slurm_gpu_policy.policy.periods import is_over, users_by_account, zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class Funding:
         self._ledger = ledger
         self._closed: dict[int, Fund] = {}
         self._open: frozenset[int] | None = None
-        self._granted: dict[int, int] | None = None
+        self._granted: dict[int, int | None] = {}
 
     def funds(self, books: BooksView) -> list[Fund]:
         """Return all funds; balances of closed ones may be old."""
@@ -62,7 +62,7 @@ class Funding:
         """Return the funds to draw on for what ran after *since* (Unix seconds)."""
         found = self.funds(books)
         if since is not None:
-            found = [fund for fund in found if fund.end is None or fund.end > since]
+            found = [fund for fund in found if not fund.closed or (fund.end or 0) > since]
         return Funds(found, terms.parents, actor=terms.actor)
 
     def keep(self, snapshot: Snapshot, terms: Terms) -> None:
@@ -78,25 +78,33 @@ class Funding:
     def _plan(
         self, books: BooksView, users: Mapping[str, tuple[str, ...]], terms: Terms
     ) -> FundingPlan:
+        funds = self.funds(books)
         return plan_funding(
             terms.policy,
             users=users,
-            funds=self.funds(books),
-            granted=self._read_granted(books),
+            funds=funds,
+            granted=self._read_granted(books, funds),
             read_until=books.mark(READ_UNTIL),
             at=terms.now,
         )
 
-    def _read_granted(self, books: BooksView) -> Mapping[int, int]:
-        if self._granted is None:
+    def _read_granted(self, books: BooksView, funds: Sequence[Fund]) -> Mapping[int, int]:
+        """Return what the policy file has granted to open funds; read anew when there are others,
+        since closing a budget by hand passes it on to the fund that takes its place.
+        """
+        if any(fund.fund_id not in self._granted for fund in funds if not fund.closed):
             marks = books.marks(GRANTED)
-            self._granted = {int(name.removeprefix(GRANTED)): kept for name, kept in marks.items()}
-        return self._granted
+            self._granted = {
+                fund.fund_id: marks.get(f"{GRANTED}{fund.fund_id}")
+                for fund in funds
+                if not fund.closed
+            }
+        return {fund_id: kept for fund_id, kept in self._granted.items() if kept is not None}
 
     def _carry_out(self, books: Books, users: Mapping[str, tuple[str, ...]], terms: Terms) -> None:
-        self._granted = None
+        self._granted = {}
         plan = self._plan(books, users, terms)
-        self._granted = None  # as the block may be given up
+        self._granted = {}  # as the block may be given up
         books.change_funds(plan.changes)
         opened = books.open_funds([opening.fund for opening in plan.openings])
         funds = Funds((), {}, actor=terms.actor)
@@ -144,16 +152,20 @@ class Funding:
             current = writable.funds(open_only=True)
             due = [fund for fund in current if is_due(fund, until)]
             funds = Funds(current, {}, actor=terms.actor)
-            granted = self._read_granted(writable)
             for fund in sorted(due, key=lambda one: (one.end or 0, one.fund_id)):
                 budget = terms.policy.budgets.get(fund.budget)
-                roll_over = budget.roll_over if budget is not None else 0
-                close_fund(fund, funds, current, granted.get(fund.fund_id, 0), roll_over)
+                goes_on = budget is not None and not is_over(
+                    budget, fund.end or 0, zone_of(terms.policy)
+                )
+                roll_over = budget.roll_over if budget is not None and goes_on else 0
+                granted = writable.mark(f"{GRANTED}{fund.fund_id}") or 0
+                close_fund(fund, funds, current, granted, roll_over)
             writable.post(terms.now, funds.postings)
             writable.change_funds([replace(fund, closed=True) for fund in due])
 
 
 def first_month(funds: Sequence[Fund], now: int) -> int:
     """Return from when on new books read the accounting: the beginning of the present month."""
-    own = [fund.start for fund in funds if fund.level == CLUSTER]
-    return min(own, default=now)
+    return max(
+        (fund.start for fund in funds if fund.level == CLUSTER and fund.start <= now), default=now
+    )

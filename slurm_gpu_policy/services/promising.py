@@ -144,8 +144,7 @@ class Promising:
         if over is not None and ask.use.qos.lower() == over.lower():
             return Cost()
         book = in_force(view.tariffs()) or price_book(policy)
-        minimum = policy.pricing.minimum_charge if policy.pricing else 0
-        one = cost(ask.use, now, now + (ask.seconds or HOUR_SECONDS), book, minimum=minimum)
+        one = cost(ask.use, now, now + (ask.seconds or HOUR_SECONDS), book)
         return Cost(ask.tasks * one.micros, ask.tasks * one.gpu_seconds)
 
     def _parents(self, caller: Caller, asks: Sequence[Ask]) -> Mapping[str, str]:

@@ -89,7 +89,8 @@ class Reconciling:
         """Compare what ended from *since* on (``None``: all that is in the books) until charging
         has last read the accounting.
 
-        *repair* lets charging read the accounting from there once more, at its next runs.
+        What ended before the books began is in none, and is no difference. *repair* lets charging
+        read the accounting from *since* once more at its next runs, also from before that.
 
         Raises:
             SlurmError: the accounting cannot be read.
@@ -102,11 +103,12 @@ class Reconciling:
             with self._ledger.reading() as books:
                 entries = books.count_entries()
             return {"entries": entries, "checked": 0, "differences": [_NEVER_READ]}
-        start = max(began, since or 0)
+        start = began if since is None or (since < began and not repair) else since
         found = reconcile(self._slurm, self._ledger, start, until)
         if repair and found.differences:
             with self._ledger.writing() as writable:
                 writable.set_mark(READ_UNTIL, min(start, until))
+                writable.set_mark(READ_SINCE, min(start, began))
         return {
             "entries": found.entries,
             "checked": found.checked,

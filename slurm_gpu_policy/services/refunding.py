@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.caller import Caller
-    from slurm_gpu_policy.model.ledger import Bucket, Claim, Fund
+    from slurm_gpu_policy.model.ledger import Bucket, Claim, Fund, Leg
     from slurm_gpu_policy.services.books import Books
     from slurm_gpu_policy.services.membership import Membership
     from slurm_gpu_policy.services.ports import AccountPort
@@ -33,7 +33,9 @@ _MOST_RESTARTS: Final = 1_000_000
 class Refunding:
     """Answers ``refund``: for operators, and who coordinates the account or one above it.
 
-    What a run cost goes back to the funds that paid for it, so no money comes into being.
+    What a run cost goes back to the funds that paid for it; by a coordinator, to those of the
+    accounts that are theirs to manage only, and never what their own jobs cost: else the charge on
+    an account above, and on the site's own books, would be theirs to undo.
     """
 
     def __init__(
@@ -74,8 +76,16 @@ class Refunding:
             if not runs:
                 raise _refused(caller, job)
             run = _one_of(runs, restart)
+            if run.user == caller.user and not rights.operates:
+                msg = f"job {job} is {caller.user}'s own: somebody else must refund it"
+                raise NotAllowed(msg)
             funds = {fund.fund_id: fund for fund in books.funds()}
-            parts = _parts(run, funds, asked, currency)
+            legs = [
+                leg
+                for leg in run.legs
+                if rights.operates or rights.manages(funds[leg.fund_id].account)
+            ]
+            parts = _parts(run, legs, funds, asked, currency)
             return tuple(_postings(run, funds, parts, now, (caller.user, why, batch)))
 
         return written_json(self._writing.once(caller, asked, decide))
@@ -115,13 +125,17 @@ def _one_of(runs: Sequence[Claim], restart: int | None) -> Claim:
 
 
 def _parts(
-    run: Claim, funds: Mapping[int, Fund], asked: Mapping[str, Any], currency: str
+    run: Claim,
+    legs: Sequence[Leg],
+    funds: Mapping[int, Fund],
+    asked: Mapping[str, Any],
+    currency: str,
 ) -> dict[int, int]:
-    """Return by fund what is to be given back."""
+    """Return by fund what is to be given back of these legs."""
     micros, before, gpu_seconds = paid(run, funds)
     percent = fields.number(asked, "percent", 1, _WHOLE)
     if percent is None and asked.get("amount") is None:
-        parts = everything_left(run.legs)
+        parts = everything_left(legs)
     else:
         numerator, denominator = percent or 0, _WHOLE
         if percent is None:
@@ -131,7 +145,7 @@ def _parts(
             msg = "nothing of that kind was charged" if numerator >= 0 else "amount: less than 0"
             raise RequestError(msg)
         try:
-            parts = refund_parts(run.legs, funds, numerator, denominator)
+            parts = refund_parts(legs, funds, numerator, denominator)
         except ValueError as error:
             cost = amount_words(micros, "money", currency)
             back = amount_words(before, "money", currency)

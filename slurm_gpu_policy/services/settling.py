@@ -200,11 +200,12 @@ class Settling:
             if not news:
                 continue
             with self._ledger.writing() as books:
-                starts = [run.start_time for run in news.values() if run.start_time is not None]
-                since = min(starts, default=terms.now)
+                known = {_run_of(claim): claim for claim in books.claims(news.keys())}
+                starts = [run.start_time for run in news.values()]
+                starts += [claim.start_time for claim in known.values()]
+                since = min((at for at in starts if at is not None), default=terms.now)
                 self._funding.reach_back(books, terms, since)
                 funds = self._funding.working(books, terms, since)
-                known = {_run_of(claim): claim for claim in books.claims(news.keys())}
                 self._settle(books, news, known, terms, funds, hints)
                 books.post(terms.now, funds.postings)
         return {key for key, run in runs.items() if has_ended(run)}

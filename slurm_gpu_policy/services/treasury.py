@@ -7,9 +7,11 @@ texts of whole numbers, in micro-units of the currency or GPU-seconds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
-from slurm_gpu_policy.errors import RequestError
+from slurm_gpu_policy.errors import ControllerUnavailable, RequestError
+from slurm_gpu_policy.policy.budget import keeps_books
 from slurm_gpu_policy.services import asked as fields
 from slurm_gpu_policy.services.entries import page
 from slurm_gpu_policy.services.granting import Granting, need_operator
@@ -22,7 +24,7 @@ from slurm_gpu_policy.services.statement import budgets, statement
 from slurm_gpu_policy.services.writing import Writing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.caller import Caller
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.services.ports import Clock, SlurmPort
 
     Handler = Callable[[Caller, Mapping[str, Any]], dict[str, Any]]
+
+_WRITES: Final = frozenset({"grant", "transfer", "close", "import"})
+_LONG_READINGS: Final = 2
+"""Of four workers on the socket."""
 
 
 class Reconciles(Protocol):
@@ -44,6 +50,44 @@ class Reconciles(Protocol):
         accounting from there once more.
         """
         ...
+
+
+class Turns:
+    """Lets few long readings go on at once, and one of each user, so that others are answered.
+
+    Operators wait for nobody.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._free: list[None] = [None] * most
+        self._whose: dict[str, object] = {}
+
+    @contextmanager
+    def take(self, rights: Rights) -> Iterator[None]:
+        """Hold a turn; each step is one that no other thread comes between.
+
+        Raises:
+            ControllerUnavailable: none is free.
+        """
+        if rights.operates:
+            yield
+            return
+        mine = object()
+        if self._whose.setdefault(rights.user, mine) is not mine:
+            msg = "another statement or forecast of yours is being made: try again after it"
+            raise ControllerUnavailable(msg)
+        try:
+            try:
+                self._free.pop()
+            except IndexError as error:
+                msg = "too many statements and forecasts are being made: try again"
+                raise ControllerUnavailable(msg) from error
+            try:
+                yield
+            finally:
+                self._free.append(None)
+        finally:
+            del self._whose[rights.user]
 
 
 class Treasury:
@@ -75,6 +119,7 @@ class Treasury:
         self._clock = clock
         self._reconciles = reconcile
         self._membership = Membership(slurm, directory, clock)
+        self._turns = Turns(_LONG_READINGS)
         writing = Writing(ledger, clock)
         granting = Granting(writing, self._membership, policy)
         promising = Promising(
@@ -112,6 +157,9 @@ class Treasury:
         if handler is None:
             msg = f"{str(name)[:80]!r} is no request: it is one of {', '.join(self._handlers)}"
             raise RequestError(msg)
+        if name in _WRITES and not keeps_books(self._policy()):
+            msg = "no books are kept here: `budgets`, `pricing` or `ledger.keep` in the policy file"
+            raise RequestError(msg)
         return handler(caller, request)
 
     def _rights(self, caller: Caller) -> Rights:
@@ -122,11 +170,14 @@ class Treasury:
         return budgets(self._ledger, rights, asked, self._clock.now(), currency)
 
     def _statement(self, caller: Caller, asked: Mapping[str, Any]) -> dict[str, Any]:
-        return statement(self._ledger, self._rights(caller), asked, self._policy())
+        rights = self._rights(caller)
+        with self._turns.take(rights):
+            return statement(self._ledger, rights, asked, self._policy())
 
     def _forecast(self, caller: Caller, asked: Mapping[str, Any]) -> dict[str, Any]:
         rights, currency = self._rights(caller), self._policy().currency
-        return forecast(self._ledger, rights, asked, self._clock.now(), currency)
+        with self._turns.take(rights):
+            return forecast(self._ledger, rights, asked, self._clock.now(), currency)
 
     def _verify(self, caller: Caller, _asked: Mapping[str, Any]) -> dict[str, Any]:
         """Add all entries up anew; ``checked`` says how many funds that is about."""

@@ -45,7 +45,7 @@ _ONCE_MORE: Final = 2
 class Voting:
     """Takes votes, and acts on them at once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs, by name
         self,
         *,
         slurm: SlurmPort,

@@ -101,8 +101,8 @@ class Driver:
         price = cost(use, now, now + int(seconds), price_book(self.policy))
         line = funds.line(account, user)
         shorts = funds.short(line, price, now)
-        return {"covered": not shorts, "short": [[s.account, s.user, s.left, s.needed] for s in shorts],
-                "micros": price.micros, "gpu_seconds": price.gpu_seconds}  # fmt: skip
+        words = [[one.account, one.user, one.left, one.needed] for one in shorts]
+        return {"covered": not shorts, "short": words}
 
     def grant(self, account, user, amount):
         now = self.clock.now()
@@ -124,7 +124,8 @@ def main():
     driver = Driver(sys.argv[1])
     for line in sys.stdin:
         verb, *words = ("" if word == "-" else word for word in line.split())
-        print(json.dumps(getattr(driver, verb)(*words)), flush=True)
+        sys.stdout.write(json.dumps(getattr(driver, verb)(*words)) + "\n")
+        sys.stdout.flush()
 
 
 main()

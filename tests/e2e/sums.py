@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
+from sqlalchemy import create_engine, text
 
-SACCT = (
-    "sacct -n -D -X -a -P -S now-2hours -E now+1days -o User,Submit,Start,ElapsedRaw,State,AllocTRES"
-)
+FIELDS = "User,Submit,Start,ElapsedRaw,State,AllocTRES"
+SACCT = f"sacct -n -D -X -a -P -S now-2hours -E now+1days -o {FIELDS}"
 # Of a resized job Slurm 22.05 counts the time before in both records: its second one starts before
 # it was submitted.
 ADD_UP = r"""
@@ -25,6 +24,16 @@ END {
     for (name in states) print "state", name, states[name]
 }
 """
+# A charge that is corrected is given back under rule B-011; other refunds leave GPU-seconds alone.
+CHARGED = """
+SELECT c.user_name, SUM(CASE WHEN e.kind = 'charge' THEN e.gpu_seconds ELSE -e.gpu_seconds END)
+FROM entries e
+JOIN funds f ON f.fund_id = e.fund_id
+JOIN claims c ON c.claim_id = e.claim_id
+WHERE f.account = '' AND f.user_name = ''
+AND (e.kind = 'charge' OR (e.kind = 'refund' AND e.rule = 'B-011'))
+GROUP BY c.user_name
+"""
 
 
 def by_sacct(cluster):
@@ -36,15 +45,20 @@ def by_sacct(cluster):
     return sums, {name: int(count) for kind, name, count, *_ in words if kind == "state"}
 
 
-def by_ledger(database):
+def by_ledger(address):
     """Return GPU-seconds by user, from the entries on the cluster's own funds."""
-    with sqlite3.connect(database, timeout=30) as connection:
-        rows = connection.execute(
-            "SELECT c.user_name, SUM(CASE WHEN e.kind = 'charge' THEN e.gpu_seconds "
-            "WHEN e.rule = 'B-011' THEN -e.gpu_seconds ELSE 0 END) "
-            "FROM entries e JOIN funds f ON f.fund_id = e.fund_id "
-            "JOIN claims c ON c.claim_id = e.claim_id "
-            "WHERE f.account = '' AND f.user_name = '' AND e.kind IN ('charge', 'refund') "
-            "GROUP BY 1"
-        ).fetchall()
+    engine = create_engine(address)
+    try:
+        with engine.connect() as connection:
+            rows = connection.execute(text(CHARGED)).fetchall()
+    finally:
+        engine.dispose()
     return {user: int(seconds) for user, seconds in rows}
+
+
+def differences(cluster, address):
+    """Return by user what the ledger and sacct have, where these are not the same."""
+    theirs, _ = by_sacct(cluster)
+    ours = by_ledger(address)
+    both = {user: (ours.get(user, 0), theirs.get(user, 0)) for user in theirs.keys() | ours.keys()}
+    return {user: sums for user, sums in both.items() if sums[0] != sums[1]}

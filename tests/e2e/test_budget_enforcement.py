@@ -63,7 +63,9 @@ class World:
         )  # fmt: skip
         if lua:
             self.say("table")
-        return self.tick()
+        found = self.tick()
+        time.sleep(1.1 if lua else 0)  # job_submit.lua looks at its tables once a second
+        return found
 
     def say(self, *words):
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
@@ -80,9 +82,9 @@ class World:
         self.policy.write_text(yaml.safe_dump({**policy, **fields}))
 
     def submit(self, account, user, gpus, minutes, *more, check=True):
-        argv = ("sbatch", "--parsable", "-A", account, "-p", "gpu", f"--gres=gpu:h100:{gpus}", "-c1",
-                "--mem=100", "-t", str(minutes), "-o", "/dev/null", *more, "--wrap=sleep 600")  # fmt: skip
-        done = self.cluster.run(*argv, user=user, cwd="/tmp", check=check)
+        what = ("-p", "gpu", f"--gres=gpu:h100:{gpus}", "-c1", "--mem=100", "-t", str(minutes))
+        argv = ("sbatch", "--parsable", "-A", account, *what, "-o", "/dev/null", *more)
+        done = self.cluster.run(*argv, "--wrap=sleep 600", user=user, cwd="/tmp", check=check)
         self.said = done.stderr
         return done.stdout.strip()
 
@@ -192,7 +194,7 @@ def budgets(draw, kind):
 
 @pytest.mark.parametrize("kind", ["gpu_hours", "money"])
 def test_what_the_ledger_has_left_is_what_slurm_admits(world, kind):
-    draw = random.Random(f"{world.cluster.kind} {kind}")
+    draw = random.Random(f"{world.cluster.kind} {kind}")  # noqa: S311 - repeatable
     prices = {"gpu_types": {"h100": {"price_per_hour": "2"}}}
     first = world.site(budgets=budgets(draw, kind), ledger={"when_spent": "nothing"}, **prices)
     assert first["remarks"] == []
@@ -222,9 +224,8 @@ def test_what_the_ledger_has_left_is_what_slurm_admits(world, kind):
             changed = True
         if changed:
             world.tick()
-    print(f"{world.cluster.kind} {kind}: {told} requests, {refused} refused, cut: {cut}")
-    assert 10 < refused < told - 10
-    assert len(cut) <= 3  # within two GPU-minutes of what is left
+    assert 10 < refused < told - 10, (told, refused)
+    assert len(cut) <= 3, cut  # within two GPU-minutes of what is left
 
 
 # --- no mode lets a job start that is not covered -----------------------------------------------
@@ -291,8 +292,9 @@ def test_by_job_submit_lua_before_the_controller_has_seen_it(world):
     world.until(fits, "RUNNING", 10)
     job = world.submit("nlp-finetune", "u1", 1, 61)  # the table still says two hours
     assert "(rule B-006)" in world.said
-    world.never_starts(job)
-    assert [one["verb"] for one in world.tick()["actions"]] == []
+    world.never_starts(job, 2)
+    assert world.cluster.run("scontrol", "release", job, user="u1", check=False).returncode != 0
+    assert [one["rule"] for one in world.tick()["actions"]] == ["B-006"]
     assert world.state(job)[:2] == ["PENDING", "JobHeldAdmin"]
     grant(world)
     world.until(job, "RUNNING", 10)
@@ -304,6 +306,7 @@ def test_a_spent_account_gets_no_gpus_by_the_table(world):
     assert world.submit(*TOO_MUCH, check=False) == ""
     assert "account nlp-finetune has spent its budget (rule L-207)" in world.said
     grant(world, 4)
+    time.sleep(1.1)
     world.until(world.submit(*TOO_MUCH), "RUNNING", 10)
 
 
@@ -316,7 +319,7 @@ def test_in_the_over_budget_qos_a_job_runs_on_idle_gpus_and_comes_home(world):
     world.until(job, "RUNNING", 10)  # the accounts' limit in Slurm does not bind that QOS
     assert world.state(job)[2] == "idle"
     assert world.tick()["actions"] == []
-    full = [world.submit("vision", "u1", 7, 60) for _ in range(2)]
+    full = [world.submit("vision", "u1", 6, 60) for _ in range(2)]
     for one in full:
         world.until(one, "RUNNING")
     waits = world.submit("nlp-finetune", "u1", 4, 60)
@@ -341,8 +344,9 @@ def test_a_job_of_an_overspent_account_is_warned_and_a_grant_saves_it(world):
     time.sleep(2)
     done = world.tick()
     assert done["overspent"] == [["nlp-finetune", ""]]
-    assert [(one["verb"], one["outcome"]) for one in done["actions"]] == [("notify", "done")]
-    assert world.tick()["actions"] == []
+    mine = [one for one in done["actions"] if one["job"] == int(job)]
+    assert [(one["verb"], one["outcome"]) for one in mine] == [("notify", "done")], done
+    assert world.tick()["actions"] == [], done
     shown = world.cluster.run("scontrol", "show", "job", job).stdout
     assert "money_warned=" in shown
     grant(world)

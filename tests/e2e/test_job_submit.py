@@ -19,7 +19,7 @@ POLICY = """
 enforcement: enforce
 gpu_types: {h100: {price_per_hour: "2"}}
 defaults: {time: 30m}
-submission: {over_budget_qos: low}
+submission: {untyped: type}
 limits:
   everyone: {gpus_per_job: 12, time: 2d}
   users: {u2: {gpus_per_job: 12, gpus: 12, time: 1d}}
@@ -39,7 +39,7 @@ from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.policy.limits_table import PARTS, table_text
 policy = bootstrap.load_policy(sys.argv[1])
 snapshot = bootstrap.connect(policy).read(*PARTS, fresh=True)
-sys.stdout.write(table_text(policy, snapshot, closed=["nlp-finetune"], over_budget=["vision-seg"]))
+sys.stdout.write(table_text(policy, snapshot, closed=["nlp-finetune"]))
 """
 
 
@@ -247,17 +247,6 @@ def test_a_missing_time_limit_is_completed_and_cut(site, args, limit):
     assert (f"without --time it gets {limit} (rule R-305)" in said) == ("-t" not in args)
 
 
-def test_an_account_over_budget_runs_in_the_sites_qos(site):
-    job, said = site.submit("-A", "vision-seg", "-t1", "--gpus=h100:1", user="u3")
-    assert "(rule L-207)" in said
-    assert site.show(job)["QOS"] == "low"
-    done = site.update(job, "QOS=normal", user="u3")
-    assert done.returncode != 0
-    assert site.show(job)["QOS"] == "low"
-    without, said = site.submit("-A", "vision-seg", "-t1", user="u3")
-    assert (site.show(without)["QOS"], said) == ("normal", "")
-
-
 PASSES = {
     "typed": ["--gres=gpu:h100:8"],
     "no GPUs": ["-n4"],
@@ -441,7 +430,7 @@ def test_advise_tells_and_observe_logs(site):
 
 
 def test_refusals_where_the_site_wants_them(site):
-    site.policy(POLICY.replace("over_budget_qos: low", "untyped: refuse, missing_time: refuse"))
+    site.policy(POLICY.replace("untyped: type", "untyped: refuse, missing_time: refuse"))
     assert "L-204" in site.submit("-t1", "--gpus=1")[1]
     assert "L-205" in site.submit("-n1")[1]
     assert site.submit("-t1", "--gpus=h100:1")[0]

@@ -226,6 +226,9 @@ def test_an_operator_transfers_and_the_books_stay_right(site):
     found = json.loads(site.ask("ledger", "verify", "--json", user="root").stdout)
     assert found["differences"] == []
     assert found["entries"] == _entries(site)
+    done = site.ask("ledger", "reconcile", "--json", user="root")
+    found = json.loads(done.stdout)
+    assert (found["checked"], found["differences"]) == (len(site.jobs), [])
 
 
 def test_the_views_of_an_operator(site, tmp_path):

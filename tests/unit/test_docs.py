@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from slurm_gpu_policy.config.validation import validate
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools/generate_docs.py"
@@ -40,3 +43,18 @@ def test_the_generator_refuses_what_it_does_not_know():
 def test_a_page_has_what_one_looks_up_in_it(page, words):
     text = (ROOT / "docs" / page).read_text()
     assert [word for word in words if word not in text] == []
+
+
+def _example_policies():
+    """Policies, or parts of one, that a page shows."""
+    for page in ("budgets.md", "notify.md"):
+        text = (ROOT / "docs" / page).read_text()
+        for number, found in enumerate(
+            re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        ):
+            yield pytest.param(found, id=f"{page}-{number}")
+
+
+@pytest.mark.parametrize("text", [*_example_policies()])
+def test_a_policy_that_a_page_shows_is_right(text):
+    assert validate(text.encode(), "policy.yaml")

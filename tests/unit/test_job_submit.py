@@ -446,8 +446,9 @@ def with_budgets(folder, *, site=None, text=None, **table):
     """Write what accounts have left, and return the table that says where."""
     path = folder / "budgets.lua"
     whole = {
-        "valid_until": 10_000, "way": "hold", "minimum": 0, "prices": {"": 2 * 10**6, "h100": 2 * 10**6},
-        "nodes": {}, "left": {}, "lines": {"nlp": ["nlp"], "nlp-pretrain": ["nlp"]}, **table,
+        "valid_until": 10_000, "way": "hold", "minimum": 0, "nodes": {},
+        "prices": {"": 2 * 10**6, "h100": 2 * 10**6},
+        "left": {}, "lines": {"nlp": ["nlp"], "nlp-pretrain": ["nlp"]}, **table,
     }  # fmt: skip
     path.write_text(file_text(whole) if text is None else text)
     return text_of(budgets={"nlp": {"gpu_hours": 1}}, ledger={"table": str(path)}, **(site or {}))
@@ -464,7 +465,7 @@ def test_what_was_let_through_is_subtracted_until_the_table_is_written_anew(tmp_
         tmp_path, text, [submission(**two_hours), submission(**two_hours), submission(**GPU_HOUR)]
     )
     assert [answer.written.get("priority") for answer in answers] == [None, 0, None]
-    assert answers[1].written["admin_comment"] == "gpu-policy(money=held)"
+    assert answers[1].written["admin_comment"] == "gpu-policy(money=hold)"
     assert "account nlp may have too little left of its budget" in answers[1].said
     assert "(rule B-006)" in answers[1].said
 
@@ -512,8 +513,8 @@ def test_a_spent_account_gets_the_sites_qos_or_no_gpus(tmp_path):
     assert answer.refused
     assert "account nlp has spent its budget (rule L-207)" in answer.said
     text = with_budgets(tmp_path, left=spent, qos="low")
-    cases = [submission(**GPU_HOUR), submission(**GPU_HOUR, qos="high"), submission(**GPU_HOUR, qos="low"),
-             submission(time_limit=60)]  # fmt: skip
+    cases = [submission(**GPU_HOUR, **more) for more in ({}, {"qos": "high"}, {"qos": "low"})]
+    cases.append(submission(time_limit=60))
     answers = judge(tmp_path, text, cases)
     assert [answer.written.get("qos") for answer in answers] == ["low", "low", None, None]
     mark = read_tag(answers[1].written["admin_comment"], CONTROLLER)
@@ -541,6 +542,20 @@ def test_nobody_makes_a_waiting_job_larger_than_what_is_left(tmp_path):
     answers = judge(tmp_path, text, cases)
     assert [answer.refused for answer in answers] == [False, True, True, False]
     assert "too little left of its budget (rule L-207)" in answers[1].said
+
+
+@pytest.mark.parametrize("mark", ["hold", "held"])
+def test_its_owner_does_not_release_a_job_that_is_held_for_its_budget(tmp_path, mark):
+    text = with_budgets(tmp_path, left={"nlp": left(0)})
+    record = {"admin_comment": f"gpu-policy(money={mark})", "priority": 0}
+    answers = judge(tmp_path, text, [change(record, priority=INFINITE), change({}, priority=9)])
+    assert [answer.refused for answer in answers] == [True, False]
+    assert "(rule B-006)" in answers[0].said
+
+
+def test_a_job_that_its_owner_submits_held_is_not_made_ours(tmp_path):
+    text = with_budgets(tmp_path, left={"nlp": left(0)})
+    assert judge(tmp_path, text, [submission(**GPU_HOUR, priority=0)])[0].written == {}
 
 
 def test_a_job_that_waits_for_an_approval_has_one_mark_and_one_hold(tmp_path):

@@ -77,7 +77,11 @@ def cli(
         return once.tick(controller, SystemClock(), as_json=as_json)
     logger = bootstrap.make_logger(verbose=verbose)
     metrics = bootstrap.make_metrics()
-    observers = (bootstrap.make_log_observer(logger), metrics)
+    observers = (
+        bootstrap.make_log_observer(logger),
+        metrics,
+        bootstrap.make_ledger_metrics(metrics),
+    )
     notifier = bootstrap.make_notifier(policy, logger, observers)
     controller = bootstrap.make_controller(policy, observers, tick_seconds, notifier)
 

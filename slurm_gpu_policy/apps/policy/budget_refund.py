@@ -42,7 +42,8 @@ def command(
 
     It goes back to the budgets that paid for it, to each the same part; never more than was
     charged less what was given back before. What a past period's budget gets back goes on to the
-    present one's. For operators, and for coordinators of the job's account or of one above it.
+    present one's. For operators, and for coordinators of the job's account or of one above it: what
+    these give back goes to budgets of their accounts only, and is never for a job of their own.
     """
     policy = bootstrap.load_policy()
     asked: dict[str, Any] = {

@@ -82,7 +82,9 @@ def command(*, job: str, as_json: bool) -> None:
     What is not known is null.
     """
     policy = bootstrap.load_policy()
-    explanation = explain(bootstrap.connect(policy), job, policy)
+    explanation = explain(
+        bootstrap.connect(policy), job, policy, lambda asked: bootstrap.ask_ledger(policy, asked)
+    )
     votes = _votes(explanation, policy)
     if as_json:
         print_json(explanation_json(explanation, votes))

@@ -9,7 +9,6 @@ import click
 
 from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.errors import ControllerUnavailable, RequestError
-from slurm_gpu_policy.policy.affording import amount_words
 from slurm_gpu_policy.terminal.text import say
 from slurm_gpu_policy.units import format_money, parse_gpu_hours, parse_money
 
@@ -38,6 +37,8 @@ def words(amount: str, unit: str, currency: str) -> str:
     """Return an amount for people; less than a GPU-hour to the second."""
     if unit != "money" and abs(int(amount)) < _HOUR_SECONDS:
         return f"{int(amount)} {GPU_SECONDS}"
+    from slurm_gpu_policy.policy.affording import amount_words  # noqa: PLC0415 - 10 ms
+
     return amount_words(int(amount), "money" if unit == "money" else "gpu_seconds", currency)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.policy import rules
+from slurm_gpu_policy.policy.explaining.budget_words import moved_words
 from slurm_gpu_policy.policy.explaining.room import is_of
 from slurm_gpu_policy.policy.pending import is_eligible, is_held
 from slurm_gpu_policy.units import counted, format_duration
@@ -115,9 +116,6 @@ def _over_quota(job: Job, policy: Policy) -> Iterator[str]:
 
 
 def _over_budget(job: Job, policy: Policy) -> Iterator[str]:
-    """Rule L-207."""
-    if job.qos and job.qos == policy.submission.over_budget_qos:
-        yield (
-            f"account {job.account} had spent its budget, so it is in QOS {job.qos} "
-            f"(rule {rules.ACCOUNT_OVER_BUDGET})"
-        )
+    """Rules L-207, B-007."""
+    if words := moved_words(job, policy):
+        yield words

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.tag import CONTROLLER, read_tag
+from slurm_gpu_policy.policy.explaining.budget_words import budget_words
 from slurm_gpu_policy.policy.explaining.limit_reasons import (
     limit_facts,
     limit_words,
@@ -184,6 +185,8 @@ def reason_words(job: Job) -> Words:
     """Return why a job waits from Slurm's reason alone (cheap: for whole queues)."""
     if (held := approval_words(job)) is not None:
         return held
+    if (short := budget_words(job)) is not None:
+        return Words(*short)
     reason = job.reason.strip()
     limit = read_limit_reason(reason)
     if limit is not None:

@@ -82,9 +82,12 @@ class Outlook:
 
     def _add_allowed_qos(self) -> None:
         for name, more in sorted(self._wanted.also_qos.items(), key=lambda one: self.depth(one[0])):
+            what = ("account", name)
+            if what not in self.present.objects and what not in self.values:
+                continue  # a budget may name an account that Slurm does not have
             allowed = self._allowed(name)
             if not more <= allowed:
-                self._update(("account", name), qos=list_text(allowed | more, INHERITED))
+                self._update(what, qos=list_text(allowed | more, INHERITED))
 
     def _allowed(self, account: str) -> frozenset[str]:
         """Return the QOS that an account will allow, its own or those of the accounts above."""

@@ -69,14 +69,18 @@ def _roles(policy: Policy, objects: dict[ObjectId, Mapping[str, str]]) -> dict[s
 
 
 def _also_qos(policy: Policy) -> dict[str, frozenset[str]]:
-    if policy.over_quota is None:
-        return {}
-    both = {policy.over_quota.guaranteed_qos.lower(), policy.over_quota.over_quota_qos.lower()}
-    return {
-        name.lower(): frozenset(both)
-        for name, entry in policy.accounts.items()
-        if entry.guaranteed_gpus is not None
-    }
+    """Return the QOS that accounts must be able to use: rules Q-7xx and B-007."""
+    found: dict[str, frozenset[str]] = {}
+    if policy.over_quota is not None:
+        both = {policy.over_quota.guaranteed_qos, policy.over_quota.over_quota_qos}
+        for name, entry in policy.accounts.items():
+            if entry.guaranteed_gpus is not None:
+                found[name.lower()] = frozenset(map(str.lower, both))
+    if qos := policy.submission.over_budget_qos:
+        for name, budget in policy.budgets.items():
+            account = (budget.account or name).lower()
+            found[account] = found.get(account, frozenset()) | {qos.lower()}
+    return found
 
 
 def _qos(entry: Qos) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A cluster whose queue and accounting follow from the time alone, and a controller that charges it.
+"""A cluster whose jobs follow from the time alone, and a controller that charges them.
 
 Whatever is killed and begun again finds the same jobs, so that the books of one that was killed
 two hundred times can be held against those of one that never was.

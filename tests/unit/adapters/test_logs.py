@@ -12,8 +12,9 @@ import pytest
 from slurm_gpu_policy.adapters.logs import LogObserver, make_logger
 from slurm_gpu_policy.model.action import Action, AuditEntry
 from slurm_gpu_policy.model.ids import JobId
+from slurm_gpu_policy.model.ledger import LedgerState
 from slurm_gpu_policy.model.notice import Delivery, Notice
-from slurm_gpu_policy.model.tick import TickReport
+from slurm_gpu_policy.model.tick import LedgerReport, TickReport
 
 NOW = 1_800_000_000
 HOSTILE = 'job\n{"level": "error"}\r\x1b[2J\u2028\u202e"quoted"\x00\udc80 é'
@@ -197,3 +198,17 @@ def test_what_became_of_a_notice_is_a_line(output, observer, fate, level):
     assert (line["level"], line["fate"], line["way"]) == (level, fate, "mail")
     assert (line["address"], line["words"], line["rule"]) == ("u1@example.org", "why", "B-010")
     assert line["subject"] == HOSTILE
+
+
+def test_the_books_are_part_of_a_tick_and_what_is_odd_is_written_once(observer, output):
+    state = LedgerState(NOW, uncovered={7: "no money"}, problems=("the accounting is behind",))
+    report = replace(REPORT, ledger=LedgerReport(state, 12, NOW - 40, ("limits are not kept",)))
+    observer.ticked(report)
+    observer.ticked(replace(report, actions=()))
+    found = lines(output)
+    odd = [line["message"] for line in found if line["event"] == "the books"]
+    assert odd == ["the accounting is behind", "limits are not kept"]
+    observer.ticked(replace(report, errors=("SlurmTimeout",), messages=("late",)))
+    tick = lines(output)[-1]
+    assert (tick["ledger_entries"], tick["accounting_lag_seconds"]) == (12, 40)
+    assert tick["uncovered_jobs"] == 1

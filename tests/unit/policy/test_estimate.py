@@ -84,6 +84,8 @@ def test_c_405_what_the_minimum_adds_is_said():
     decision = judge(make_request(time_seconds=60), pricing={"minimum_charge": 1})
     assert decision.cost_micros == MICRO
     assert reason(decision, "C-405").value == "0.958333 credits"
+    three = judge(make_request(time_seconds=60, array="1-3"), pricing={"minimum_charge": 1})
+    assert (three.cost_micros, reason(three, "C-405").value) == (3 * MICRO, "2.874999 credits")
     assert reason(judge(pricing={"minimum_charge": 1}), "C-405") is None
 
 

@@ -173,6 +173,31 @@ def test_all_parts_of_a_heterogeneous_job_are_one():
     assert (action.job_id, action.display_id) == (1, "1")
 
 
+ASKED = {"priority": 0, "reason": "JobHeldUser", "admin_comment": "gpu-policy(money=hold)"}
+
+
+def test_what_job_submit_lua_held_is_let_go_if_covered_and_made_an_operators_hold_if_not():
+    world = World(waits(**ASKED))
+    assert world.until_rest(site(), uncovered()) == [
+        ("release", "B-006", 1),
+        ("modify", "B-006", 1),
+    ]
+    assert (world.jobs[1].priority, world.jobs[1].admin_comment) == (1000, "")
+    world = World(waits(**ASKED))
+    assert world.until_rest(site(), uncovered(1)) == [("modify", "B-006", 1)]
+    assert world.jobs[1].reason == "JobHeldAdmin"
+    assert world.jobs[1].admin_comment == "gpu-policy(money=held)"
+
+
+def test_what_job_submit_lua_held_goes_to_idle_gpus_where_the_site_wants_that():
+    world = World(waits(**ASKED))
+    idle = site(when_spent="qos")
+    world.tick(idle, uncovered(1))
+    world.tick(idle, uncovered(1))
+    world.until_rest(idle, uncovered())
+    assert (world.jobs[1].qos, world.jobs[1].priority) == ("idle", 1000)
+
+
 def test_nothing_is_held_where_the_site_wants_nothing_and_what_was_held_is_let_go():
     world = World(waits())
     world.tick(site(), uncovered(1))

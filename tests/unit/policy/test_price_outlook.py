@@ -21,6 +21,7 @@ from slurm_gpu_policy.policy.pricing import (
 from slurm_gpu_policy.units import MICRO
 from tests.unit.policy.priced import (
     DAY,
+    EVERY_DAY,
     H100,
     HOUR,
     NOON,
@@ -50,6 +51,19 @@ books = st.builds(
 def test_no_start_within_the_year_costs_more_than_the_most(book, seconds, wait):
     most = most_micros(H100, seconds, book, NOON)
     assert cost(H100, NOON + wait, NOON + wait + seconds, book).micros <= most
+
+
+def test_the_dearest_and_the_cheapest_run_may_be_those_that_end_with_a_band():
+    def book(first, second):
+        bands = (
+            Band(EVERY_DAY, 10 * HOUR, 12 * HOUR, first),
+            Band(EVERY_DAY, 12 * HOUR, 13 * HOUR, second),
+        )
+        return (Tariff(0, Prices({"h100": MICRO}, bands=bands)),)
+
+    assert most_micros(H100, 2 * HOUR, book(2 * MICRO, 3 * MICRO), NOON) == 5 * MICRO
+    found = later_start(H100, 2 * HOUR, book(MICRO // 2, MICRO // 4), NOON)
+    assert (found.start % DAY, found.micros) == (11 * HOUR, 750_000)
 
 
 def test_a_run_over_years_costs_no_more_than_its_dearest_hour_throughout():

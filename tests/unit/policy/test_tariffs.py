@@ -65,6 +65,12 @@ def test_changes_lie_over_what_was_before_in_the_order_of_their_dates():
     assert third.prices.gpus["a100-80g"] == 2_000_000
 
 
+def test_a_change_before_time_began_holds_since_ever():
+    changes = [{"since": "1960-01-01", "cpu_hour": 2}, {"since": "1950-01-01", "cpu_hour": 1}]
+    (tariff,) = price_book(make_policy(pricing={"changes": changes}))
+    assert (tariff.since, tariff.prices.cpu) == (0, 2_000_000)
+
+
 def test_a_price_by_slurms_own_name_counts_for_a_type_that_is_not_listed():
     (tariff,) = price_book(make_policy(pricing={"gpu_types": {"L4": "0.50"}}))
     assert tariff.prices.gpus == {"l4": 500_000, "": 500_000}

@@ -23,6 +23,7 @@ from slurm_gpu_policy.units import MICRO
 from tests.unit.policy.priced import (
     BERLIN,
     DAY,
+    EVERY_DAY,
     H100,
     HOUR,
     NIGHT,
@@ -80,20 +81,36 @@ def test_a_band_over_the_night_is_as_long_as_the_night_when_clocks_change(evenin
     ],
 )
 @given(
-    first=st.integers(0, 86400 // 1800 - 1),
+    first=st.integers(0, 12),
     last=st.integers(0, 86400 // 1800),
     days=st.frozensets(st.integers(0, 6), min_size=1),
     offset=st.integers(-5000, 5000),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_bands_follow_the_clock_on_the_wall_second_by_second(
     zone, change, first, last, days, offset
 ):
     band = Band(days, first * 1800, last * 1800, MICRO // 3)
     book = (Tariff(0, replace(BERLIN, bands=(band,), timezone=zone)),)
     start = change + offset
-    end = start + 9000
+    end = start + 7200
     assert micros(H100, start, end, *book) == ceil(by_the_second(H100, start, end, band, zone))
+
+
+def test_hours_before_a_change_of_clocks_are_those_of_the_old_time():
+    early = Band(EVERY_DAY, HOUR + 1800, HOUR + 2700, 0)  # 01:30 to 01:45
+    late = Band(EVERY_DAY, 4 * HOUR, 5 * HOUR, 2 * MICRO)
+    table = Timetable((early, late), "Europe/Berlin")
+    midnight = berlin("2030-03-31T00:00")
+    pieces = [(at - midnight, factor) for at, factor in table.pieces(midnight, midnight + 6 * HOUR)]
+    changes = [pieces[0], *(b for a, b in pairwise(pieces) if a[1] != b[1])]
+    assert changes == [
+        (0, MICRO),
+        (HOUR + 1800, 0),
+        (HOUR + 2700, MICRO),
+        (3 * HOUR, 2 * MICRO),  # 04:00 comes an hour early
+        (4 * HOUR, MICRO),
+    ]
 
 
 def test_a_weekday_band_over_midnight_belongs_to_the_day_it_begins_on():

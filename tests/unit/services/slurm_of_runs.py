@@ -168,6 +168,7 @@ class RunsOfSlurm(FakeAccounting):
     def correct(self, key, seconds):
         """Slurmdbd changes its mind about how long an ended run took."""
         run = self.truth[key]
+        seconds = min(seconds, self.now - run.start_time)
         changed = replace(
             run, elapsed_seconds=seconds, end_time=max(run.start_time + seconds, run.end_time)
         )

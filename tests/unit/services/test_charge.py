@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
+import pytest
+
+from slurm_gpu_policy.errors import RecordsUnavailable
 from slurm_gpu_policy.model.job import AccountingRecord, JobState
+from slurm_gpu_policy.model.ledger import Claim, Cost, Use
+from slurm_gpu_policy.policy.budget import Funds
 from slurm_gpu_policy.services.charge import Charging
 from slurm_gpu_policy.units import MICRO
 from tests.builders import make_association, make_job, make_policy, make_snapshot
@@ -122,6 +128,18 @@ def test_a_budget_becomes_a_fund_of_its_period_and_is_granted_once():
     (fund,) = world.funds("nlp")
     assert (fund.start, fund.end) == (JANUARY, FEBRUARY)
     assert fund.available == 100 * MICRO
+
+
+def test_a_project_that_is_over_has_nothing_left_and_carries_nothing_on():
+    dates = {"amount": "100", "period": "month", "roll_over": 100, "end": "2027-02-01"}
+    world = World(budgets={"nlp": dates})
+    world.tick()
+    state = world.tick(waiting_job(submit_time=FEBRUARY + 60), at=FEBRUARY + 7200)
+    world.tick(at=FEBRUARY + 7260)
+    first, after = world.funds("nlp")
+    assert (first.closed, first.available) == (True, 0)
+    assert (after.start, after.end, after.available, after.closed) == (FEBRUARY, None, 0, False)
+    assert list(state.uncovered) == [1]
 
 
 def test_a_pending_job_has_its_whole_time_limit_set_aside():
@@ -445,7 +463,7 @@ def test_a_resized_job_goes_on_in_a_claim_of_its_own():
     with world.ledger.reading() as books:
         (claim,) = books.open_claims()
     assert (claim.submit_time, claim.start_time, claim.seconds) == (NOW + 600, NOW + 600, 600)
-    assert balances(world)[1] == 4 * MICRO - 4 * MICRO * 600 // (2 * HOUR) + 1
+    assert balances(world)[1] == 4 * MICRO - 4 * MICRO * 600 // (2 * HOUR)
     world.slurm.runs[2] = make_run(1, end_time=NOW + HOUR, **later)
     world.tick(at=NOW + HOUR + 60)
     assert world.funds("")[0].spent - 2 * MICRO in {0, 1}  # two runs, each rounded up
@@ -513,6 +531,17 @@ def test_a_run_that_the_queue_forgot_and_the_accounting_never_ended_is_told_of_a
     assert balances(world)[1] == 4 * MICRO
 
 
+def test_new_books_do_not_reach_back_to_where_a_job_that_runs_began():
+    world = World(**BUDGET)
+    world.slurm.runs[2] = make_run(2, start_time=JANUARY - 9000, end_time=JANUARY - 5000)
+    start = JANUARY - 86_400
+    world.tick(running_job(start_time=start, elapsed_seconds=NOW - start, time_limit_seconds=None))
+    assert [claim.job_id for claim in world.claims()] == [1]
+    january, december = world.funds("")
+    assert (december.start, december.spent) == (JANUARY - 31 * 86_400, 48 * MICRO)
+    assert january.spent == 0
+
+
 # --- periods -------------------------------------------------------------------------------------
 
 
@@ -553,6 +582,14 @@ def test_an_end_that_comes_to_be_known_late_leaves_a_closed_fund_as_it_was():
     old, new = world.funds("nlp")
     assert (old.available, old.spent) == (0, 2 * MICRO)
     assert new.available == 100 * MICRO
+
+
+def test_what_is_set_aside_for_a_run_that_nobody_knows_the_end_of_moves_on_too():
+    world = World(**BUDGET)
+    world.tick(running_job())
+    world.tick(at=FEBRUARY + 60)
+    old, new = world.funds("nlp")
+    assert (old.reserved, old.closed, new.reserved) == (0, True, 4 * MICRO)
 
 
 def test_months_in_which_no_controller_ran_have_their_funds_too():
@@ -651,8 +688,6 @@ def test_a_run_that_breaks_off_anywhere_is_made_good_by_the_next():
 
 
 def promise(world, token):
-    from slurm_gpu_policy.policy.budget import Funds
-
     with world.ledger.writing() as books:
         claim = Claim(
             account="nlp", user="u1", state="promised", token=token, use=Use({"h100": 1}),
@@ -664,3 +699,16 @@ def promise(world, token):
         line = funds.line("nlp", "u1")
         funds.reserve(claim.claim_id, line, cost, world.clock.now(), rule="B-003")
         books.post(world.clock.now(), funds.postings)
+
+
+def test_a_budget_closed_by_hand_is_not_granted_again_in_the_fund_that_takes_its_place():
+    world = World(**BUDGET)
+    world.tick(running_job())
+    with world.ledger.writing() as books:
+        (fund,) = [one for one in books.funds() if one.budget]
+        books.change_funds([replace(fund, end=NOW + 60)])
+        (empty,) = books.open_funds([replace(fund, start=NOW + 60, fund_id=0)])
+        books.set_mark(f"policy:{empty.fund_id}", 100 * MICRO)
+        books.set_mark(f"policy:{fund.fund_id}", 0)
+    world.tick(running_job(elapsed_seconds=120), at=NOW + 120)
+    assert balances(world) == (-4 * MICRO + 33_334, 4 * MICRO - 33_334, 0)

@@ -162,33 +162,43 @@ class Books(RuleBasedStateMachine):
             books.post(now, funds.postings)
 
     def pick(self, data, *, runs):
+        """One that runs, or one that waits; a new one if there is none."""
         found = [job for job in self.slurm.jobs if (job.start is not None) == runs]
-        return data.draw(st.sampled_from(found)) if found else None
+        if found:
+            return data.draw(st.sampled_from(found))
+        job = self.slurm.submit(
+            user=data.draw(st.sampled_from(("u1", "u2"))), gpus=data.draw(st.integers(1, 3))
+        )
+        if runs:
+            self.run_once()
+            self.slurm.start(job)
+            self.clock.advance(data.draw(st.sampled_from((1, 100, 4000, 500_000))))
+        return job
 
     @rule(data=st.data())
     def start_one(self, data):
-        if job := self.pick(data, runs=False):
-            self.slurm.start(job)
+        job = self.pick(data, runs=False)
+        self.slurm.start(job)
 
     @rule(data=st.data())
     def suspend_or_resume(self, data):
-        if job := self.pick(data, runs=True):
-            self.slurm.suspend_or_resume(job)
+        job = self.pick(data, runs=True)
+        self.slurm.suspend_or_resume(job)
 
     @rule(data=st.data(), state=st.sampled_from(ENDS))
     def end_one(self, data, state):
-        if job := self.pick(data, runs=True):
-            self.slurm.end(job, state)
+        job = self.pick(data, runs=True)
+        self.slurm.end(job, state)
 
     @rule(data=st.data())
     def cancel_a_waiting_one(self, data):
-        if job := self.pick(data, runs=False):
-            self.slurm.cancel_waiting(job)
+        job = self.pick(data, runs=False)
+        self.slurm.cancel_waiting(job)
 
     @rule(data=st.data(), state=st.sampled_from((JobState.REQUEUED, JobState.NODE_FAIL)))
     def requeue(self, data, state):
-        if job := self.pick(data, runs=True):
-            self.slurm.requeue(job, state)
+        job = self.pick(data, runs=True)
+        self.slurm.requeue(job, state)
 
     @rule()
     def nodes_come_to_rest(self):
@@ -199,18 +209,18 @@ class Books(RuleBasedStateMachine):
 
     @rule(data=st.data(), gpus=st.integers(1, 3))
     def resize(self, data, gpus):
-        if job := self.pick(data, runs=True):
-            self.slurm.resize(job, gpus)
+        job = self.pick(data, runs=True)
+        self.slurm.resize(job, gpus)
 
     @rule(data=st.data(), runs=st.booleans())
     def move_to_another_account(self, data, runs):
-        if job := self.pick(data, runs=runs):
-            job.account = "vision" if job.account == "nlp" else "nlp"
+        job = self.pick(data, runs=runs)
+        job.account = "vision" if job.account == "nlp" else "nlp"
 
     @rule(data=st.data())
     def change_the_limit(self, data):
-        if job := self.pick(data, runs=False):
-            job.limit = 7200
+        job = self.pick(data, runs=False)
+        job.limit = 7200
 
     @rule(data=st.data(), seconds=st.integers(0, 40_000))
     def slurmdbd_corrects_a_run(self, data, seconds):
@@ -307,7 +317,7 @@ class Books(RuleBasedStateMachine):
                 self.slurm.end(job, JobState.COMPLETED)
         self.slurm.failing = False
         self.slurm.deliver(10**6)
-        for _ in range(4):
+        for _ in range(20):
             self.run_once()
             self.clock.advance(4000)
         assert self.ledger.problems() == ()
@@ -439,7 +449,7 @@ class StoredBooks(Books):
 
 TestBooks = pytest.mark.filterwarnings("default")(Books.TestCase)
 TestBooks.settings = settings(
-    max_examples=40,
+    max_examples=100,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

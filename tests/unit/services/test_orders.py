@@ -96,3 +96,16 @@ def test_what_touches_more_than_the_place_comes_first_then_the_head_of_the_queue
     }
     made = put_together([wanted[n] for n in order], snapshot)
     assert [one.job_id for one in made] == [5, 2, 1, 6, 4, 3]
+
+
+def test_a_hold_by_a_change_of_priority_is_not_undone_by_a_site_factor():
+    hold = act("modify", changes=(("priority", "0"),), mark=(("money", "held"),))
+    order = order_for(PENDING, [hold, act("site_factor", site_factor=9)])
+    assert order.changes.keys() == {"priority", "admin_comment"}
+
+
+def test_words_for_a_job_go_with_their_mark():
+    told = Action("notify", JobId(1), "1", "B-009", "save your work", "", "", mark=(("told", "7"),))
+    order = order_for(PENDING, [told])
+    assert (order.words, order.last) == ("save your work", "")
+    assert order.changes == {"admin_comment": "theirs gpu-policy(a=1;told=7)"}

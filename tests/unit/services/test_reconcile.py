@@ -126,7 +126,7 @@ def test_what_was_cancelled_before_it_began_is_no_run(world):
 
 
 def test_a_run_of_no_time_on_the_edge_of_a_day_is_looked_at_once(world):
-    edge = JANUARY + 20 * DAY
+    edge = JANUARY + 16 * DAY
     world.slurm.runs[9] = make_run(9, submit_time=edge, start_time=edge, end_time=edge)
     (text,) = found(world, since=edge).differences
     assert "job 9 " in text
@@ -135,14 +135,15 @@ def test_a_run_of_no_time_on_the_edge_of_a_day_is_looked_at_once(world):
 
 def test_what_is_charged_between_two_looks_is_no_difference(world):
     """The first look finds a run missing; before the second, a tick has charged it."""
-    run = make_run(9, submit_time=NOW + DAY, start_time=NOW + DAY, end_time=NOW + DAY + HOUR)
+    start = NOW + 4 * DAY
+    run = make_run(9, submit_time=start, start_time=start, end_time=start + 60)
     world.slurm.runs[9] = run
     looked = world.slurm.accounting
 
     def accounting(**asked):
         if asked.get("job_ids"):
             world.slurm.accounting = looked
-            world.tick(at=NOW + DAY + 2 * HOUR)
+            world.tick(at=start + 120)
         return looked(**asked)
 
     world.slurm.accounting = accounting
@@ -195,6 +196,18 @@ def test_a_repair_lets_the_next_tick_charge_what_is_missing(world):
     assert len(asked(NOW, repair=True)["differences"]) == 1
     world.tick(at=NOW + 4 * DAY + 120)
     assert asked(NOW)["differences"] == []
+
+
+def test_a_repair_brings_in_what_ended_before_the_books_began(world):
+    start = JANUARY - 10 * DAY
+    world.slurm.runs[9] = make_run(9, submit_time=start, start_time=start, end_time=start + HOUR)
+    asked = Reconciling(world.slurm, world.ledger)
+    assert asked(start - 1)["differences"] == []
+    assert len(asked(start - 1, repair=True)["differences"]) == 1
+    for number in range(1, 4):
+        world.tick(at=NOW + 4 * DAY + 60 * number)
+    answer = asked(start - 1)
+    assert (answer["checked"], answer["differences"]) == (8, [])
 
 
 def test_an_accounting_that_is_away_is_told_as_it_is(world):

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from slurm_gpu_policy.errors import RecordsUnavailable, SlurmTimeout, SlurmUnavailable
+from slurm_gpu_policy.errors import (
+    RecordsUnavailable,
+    SlurmRefused,
+    SlurmTimeout,
+    SlurmUnavailable,
+)
 from slurm_gpu_policy.model.action import Action
 from slurm_gpu_policy.model.job import JobState
 from slurm_gpu_policy.model.snapshot import Part
@@ -364,3 +369,37 @@ def test_interrupted_site_factors_are_compared_with_what_slurm_has(world):
     assert ends[2] == ("failed", "found site_factor 0 after an interruption")
     tick.run(ENFORCE)
     assert world.sites() == {job: 100 * job for job in world.jobs}
+
+
+# --- words for jobs ------------------------------------------------------------------------
+
+
+def warn(snapshot, _policy, _votes):
+    return tuple(
+        Action("notify", job.job_id, job.display_id, "B-009", "save your work", "runs", "warned",
+               mark=(("money_warned", "7"),))
+        for job in snapshot.jobs
+        if "money_warned" not in job.admin_comment
+    )  # fmt: skip
+
+
+def test_a_job_is_told_before_its_mark_says_so_and_only_once():
+    world = World(warn, jobs=1)
+    assert [one.outcome for one in world.tick.run(ENFORCE).actions] == ["done"]
+    names = [call[0] for call in world.slurm.calls]
+    assert names.index("notify") < names.index("modify_many")
+    assert world.tick.run(ENFORCE).actions == ()
+
+
+def test_a_job_into_whose_output_nothing_can_be_written_is_marked_all_the_same(monkeypatch):
+    world = World(warn, jobs=1)
+
+    def refuse(_job_id, _message):
+        msg = "Requested operation is presently disabled"
+        raise SlurmRefused(msg)
+
+    monkeypatch.setattr(world.slurm, "notify", refuse)
+    (done,) = world.tick.run(ENFORCE).actions
+    assert done.outcome == "done"
+    assert "not written into its output: Requested operation" in done.words
+    assert world.tick.run(ENFORCE).actions == ()

@@ -6,8 +6,15 @@ import threading
 
 import pytest
 
-from slurm_gpu_policy.errors import NotAllowed, RecordsUnavailable, RequestError, SlurmUnavailable
+from slurm_gpu_policy.errors import (
+    ControllerUnavailable,
+    NotAllowed,
+    RecordsUnavailable,
+    RequestError,
+    SlurmUnavailable,
+)
 from slurm_gpu_policy.model.caller import Caller
+from slurm_gpu_policy.policy.allowed import Rights
 from slurm_gpu_policy.services.importing import packed
 from tests.builders import DAY, NOW
 from tests.unit.services.treasuries import BOSS, MICRO, ROOT, STRANGER, U1, U2, U3, U4, Site
@@ -208,6 +215,12 @@ def test_an_amount_is_a_whole_number_as_text(site, amount):
         site.write(ROOT, "grant", account="nlp", amount=amount, unit="money")
 
 
+def test_where_no_books_are_kept_nothing_is_granted():
+    site = Site(ledger={"keep": False})
+    with pytest.raises(RequestError, match="no books are kept"):
+        site.write(ROOT, "grant", account="nlp", amount="1", unit="money")
+
+
 def test_a_reason_and_an_id_are_needed(site):
     grant = {"account": "nlp", "amount": "1", "unit": "money"}
     with pytest.raises(RequestError, match="reason"):
@@ -362,13 +375,30 @@ def test_a_refund_goes_back_to_each_fund_that_paid_in_proportion(site):
     )
     above, hours = site.open("nlp"), site.open("root", unit="gpu_seconds", amount=10_000)
     site.run(7, [own, first, second, above, hours], cost=(10, 3, 7, 10, 7200))
-    site.write(BOSS, "refund", job="7", percent=50)
+    site.write(ROOT, "refund", job="7", percent=50)
     spent = [site.fund(one.fund_id).spent for one in (own, first, second, above, hours)]
     assert spent == [5, 2, 3, 5, 3600]
-    site.write(BOSS, "refund", job="7")  # the rest
+    site.write(ROOT, "refund", job="7")  # the rest
     assert [site.fund(one.fund_id).spent for one in (own, first, second, above, hours)] == [0] * 5
     with pytest.raises(RequestError, match="nothing left"):
-        site.write(BOSS, "refund", job="7")
+        site.write(ROOT, "refund", job="7")
+
+
+def test_a_coordinator_gives_back_to_accounts_of_theirs_and_nothing_above(site):
+    own, fund, above, top = (
+        site.own(), site.open("nlp-finetune"), site.open("nlp"), site.open("root")
+    )  # fmt: skip
+    site.run(7, [own, fund, above, top], cost=10)
+    site.write(BOSS, "refund", job="7", amount="4", unit="money")
+    assert [site.fund(one.fund_id).spent for one in (own, fund, above, top)] == [10, 6, 6, 10]
+    site.write(BOSS, "refund", job="7")
+    assert [site.fund(one.fund_id).spent for one in (own, fund, above, top)] == [10, 0, 0, 10]
+    site.run(8, [own, fund], cost=10, user="boss")
+    with pytest.raises(NotAllowed, match="boss's own"):
+        site.write(BOSS, "refund", job="8")
+    site.run(9, [own, top], cost=10)
+    with pytest.raises(RequestError, match="nothing left"):
+        site.write(BOSS, "refund", job="9")
 
 
 def test_no_more_is_given_back_than_was_charged_less_what_was_given_back(site):
@@ -563,6 +593,24 @@ def test_verifying_and_reconciling_are_the_operators(site):
     assert site.ask(ROOT, "reconcile", since=5)["checked"] == 2
     site.ask(ROOT, "reconcile", repair=True)
     assert site.reconciled == [(5, False), (None, True)]
+
+
+def test_long_readings_of_users_leave_room_for_others(site):
+    turns = site.treasury._turns
+    person = {name: Rights(name) for name in ("u1", "u2", "u3")}
+    with turns.take(person["u1"]):
+        with pytest.raises(ControllerUnavailable, match="of yours"):
+            site.ask(U1, "statement", month=MONTH)
+        site.ask(U2, "forecast")
+        with turns.take(person["u2"]):
+            with pytest.raises(ControllerUnavailable, match="too many"):
+                site.ask(U3, "statement", month=MONTH)
+            site.ask(ROOT, "statement", month=MONTH, all=True)
+            site.ask(U3, "budget")
+    with pytest.raises(NotAllowed):
+        site.ask(U3, "statement", month=MONTH, account="nlp")  # its turn is given back
+    for caller in (U1, U2, U3):
+        site.ask(caller, "statement", month=MONTH)
 
 
 # --- imports --------------------------------------------------------------------------------

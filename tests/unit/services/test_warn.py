@@ -97,9 +97,11 @@ def test_a_full_queue_is_tried_again_in_the_next_tick(world):
 def test_books_that_cannot_be_written_tell_nobody_twice(world):
     world.spend(80)
 
+    full = RecordsUnavailable("disk full")
+
     def fail(name):
         if name == "commit":
-            raise RecordsUnavailable("disk full")
+            raise full
 
     world.ledger.on_call = fail
     with pytest.raises(RecordsUnavailable):

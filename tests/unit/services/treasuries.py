@@ -28,12 +28,13 @@ MICRO = 1_000_000
 class Site:
     """The people of `make cluster`: u1 and u2 below nlp, u1 in vision, u3 and u4 below it."""
 
-    def __init__(self, **policy):
+    def __init__(self, books=None, **policy):
         self.clock = FakeClock(NOW)
-        self.ledger = FakeLedger()
+        self.ledger = books or FakeLedger()
         self.slurm = FakeSlurm()
         self.people = FakePeople(coordinators={"nlp": ["boss"], "vision": ["vboss"]})
-        self.policy = make_policy(operators=["oper"], currency="EUR", **policy)
+        settings = {"operators": ["oper"], "currency": "EUR", "ledger": {"keep": True}}
+        self.policy = make_policy(**{**settings, **policy})
         self.reconciled = []
         self.treasury = Treasury(
             ledger=self.ledger,

@@ -11,10 +11,11 @@ from html.parser import HTMLParser
 import pytest
 
 from slurm_gpu_policy import bootstrap
-from slurm_gpu_policy.apps.policy.budget import bar
+from slurm_gpu_policy.apps.policy.budget import _COLUMNS, bar, row
 from slurm_gpu_policy.apps.policy.tables import CsvTable
 from slurm_gpu_policy.errors import ControllerUnavailable, RecordsUnavailable
 from slurm_gpu_policy.model.ledger import Use
+from slurm_gpu_policy.terminal.table import columns_that_fit
 from tests.builders import DAY, NOW
 from tests.unit.services.treasuries import MICRO, ROOT, U1, Site
 
@@ -85,6 +86,18 @@ def test_budgets_are_a_table_with_a_bar(gpu_policy, asked, books):
     assert "87.654322 EUR" in out
     assert re.search(r"[█#]{2}[░.]{18}", out)
     assert "available" in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("cells", "last"), [(200, "UNTIL"), (60, ""), (40, "AVAILABLE")])
+def test_a_narrow_terminal_keeps_what_matters_most(cells, last):
+    one = {
+        "account": "nlp", "user": "", "budget": "nlp", "unit": "money", "granted": "1000000",
+        "settled": "0", "in_flight": "0", "committed": "0", "available": "1000000",
+        "period_end": NOW,
+    }  # fmt: skip
+    kept = columns_that_fit(_COLUMNS, [row(one, "EUR")], cells)
+    titles = [_COLUMNS[place].title for place in kept]
+    assert (titles[0], titles[-1]) == ("ACCOUNT", last)
 
 
 def test_who_has_no_budget_is_told_so(gpu_policy, asked):

@@ -20,6 +20,15 @@ GOOD = {
     "last_errors": [],
     "pending_jobs": 12,
     "unfinished_entries": 0,
+    "ledger": None,
+}
+BOOKS = {
+    "up_to_date": True,
+    "time": 1_800_000_000,
+    "entries": 1234,
+    "accounting_until": 1_799_999_990,
+    "uncovered_jobs": 2,
+    "problems": [],
 }
 
 
@@ -53,6 +62,30 @@ def test_what_is_wrong_is_said(gpu_policy, says):
     assert "s: Slurm is away" in out
     assert "2 actions begun and not finished" in out
     assert "  x.yaml:3: bad" in out
+
+
+def test_how_the_books_stand_is_said(gpu_policy, says):
+    says(ledger=BOOKS)
+    lines = gpu_policy("status").out.splitlines()
+    assert lines[2].startswith("the books: 1234 entries; the accounting is read until 2027-01-")
+    assert lines[3] == "2 jobs wait for money"
+
+
+def test_books_that_are_not_kept_say_why(gpu_policy, says):
+    says(ledger=BOOKS | {"up_to_date": False, "problems": ["the disk is full"]})
+    lines = gpu_policy("status").out.splitlines()
+    assert lines[2:] == [
+        "the books are not kept at the moment; what is missing is made good later:",
+        "  the disk is full",
+    ]
+
+
+def test_the_times_of_the_books_are_told_in_json_as_the_others(gpu_policy, says):
+    says(ledger=BOOKS)
+    books = gpu_policy("status", "--json").json["ledger"]
+    assert books["time"].startswith("2027-01-")
+    assert books["accounting_until"].startswith("2027-01-")
+    assert (books["entries"], books["uncovered_jobs"]) == (1234, 2)
 
 
 def test_the_json_is_the_documented_one(gpu_policy, says):

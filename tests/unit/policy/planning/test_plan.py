@@ -164,6 +164,16 @@ def test_the_qos_for_accounts_without_budget_is_made(site):
     assert site.has("qos", "broke")
 
 
+def test_accounts_with_budgets_may_use_that_qos_and_none_is_made_for_it(site):
+    site.slurm.make_account("lab")
+    site.apply(
+        submission={"over_budget_qos": "broke"},
+        budgets={"lab": {"gpu_hours": 1}, "ghost": {"gpu_hours": 1}},
+    )
+    assert "broke" in site.values("account", "lab")["qos"].split(",")
+    assert not site.has("account", "ghost")
+
+
 # --- closed accounts ----------------------------------------------------------------------
 
 
