@@ -16,7 +16,6 @@ import json
 import re
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +76,7 @@ def measure(rounds: int = 300, kind: str = "native") -> dict[str, Any]:
     """Return medians in milliseconds of one sbatch, and by how much the plugin makes it longer."""
     # Not at the top: bench/run.py is also started where the tests' packages are not installed.
     sys.path.insert(0, str(Path(__file__).parents[1]))
+    from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
     from slurm_gpu_policy.model.ledger import Fund, FundView, LedgerState  # noqa: PLC0415
     from slurm_gpu_policy.policy.budget_table import budget_table  # noqa: PLC0415
     from slurm_gpu_policy.policy.limits_table import table_text  # noqa: PLC0415
@@ -85,7 +85,7 @@ def measure(rounds: int = 300, kind: str = "native") -> dict[str, Any]:
 
     tree = [make_association("root", "", parent="")]
     tree += [make_association(f"account{number}", "", parent="root") for number in range(2000)]
-    snapshot = make_snapshot(associations=tuple(tree), time=int(time.time()))
+    snapshot = make_snapshot(associations=tuple(tree), time=SystemClock().now())
     names = [one.account for one in tree]
     views = tuple(
         FundView(Fund("b", name, unit="gpu_seconds", available=10**9, fund_id=number), 0, 0, 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from slurm_gpu_policy.model.record import record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from slurm_gpu_policy.model.ledger import Fund
 
@@ -49,6 +49,24 @@ class Rights:
         What Slurm has no account for, the cluster's own funds among it, is the operators' alone.
         """
         return self.operates or not self.coordinated.isdisjoint(self.line(account))
+
+    def moves(
+        self, source: tuple[str, str], target: tuple[str, str], limited: Collection[tuple[str, str]]
+    ) -> bool:
+        """Whether the user may move money between two levels (an account, and a user or ``""``).
+
+        A job draws on every level of its line, so what a lower one may spend is not there a second
+        time: moved up, it would raise what operators granted above. Of the *limited* levels, those
+        above the one have to be above the other too.
+        """
+        if not (self.manages(source[0]) and self.manages(target[0])):
+            return False
+        above = self._above(source) & frozenset(limited)
+        return self.operates or above <= self._above(target)
+
+    def _above(self, level: tuple[str, str]) -> frozenset[tuple[str, str]]:
+        line = self.line(level[0])
+        return frozenset((account, "") for account in (line if level[1] else line[1:]))
 
     def sees(self, account: str) -> bool:
         """Whether the user may see an account's totals: who manages it, or spends from it.

@@ -270,11 +270,16 @@ class Sheet:
         for fund_id, leg in list(self.legs.items()):
             before = leg.refunded if given is None else given.get(fund_id, 0)
             more = leg.charged * percent // _PERCENT - before
+            more = min(more, max(leg.charged - leg.refunded, 0)) if more > 0 else more
+            reason = "the accounting was corrected"
             if more > 0:
                 self._post("refund", fund_id, "spent", "available", more, rule, 0, end_state)
             elif more < 0:
-                reason = "the accounting was corrected"
                 self._post("charge", fund_id, "available", "spent", -more, rule, 0, reason)
+            if leg.refunded > leg.charged:  # by hand, of what is charged no more
+                less = leg.refunded - leg.charged
+                by_hand = rules.REFUND_BY_HAND
+                self._post("charge", fund_id, "available", "spent", less, by_hand, 0, reason)
 
     # --- setting aside -----------------------------------------------------------------------
 

@@ -77,7 +77,9 @@ def plan_funding(  # noqa: PLR0913 - by name
         changes += [replace(fund, end=at) for fund in others]
         same = next((fund for fund in present if fund.unit == want.unit), None)
         if same is None:
-            ends = [fund.end for fund in mine if fund.end is not None and fund not in others]
+            # What somebody granted ahead, under the same name, is not what comes before this one.
+            begun = [fund for fund in mine if fund.start <= at or fund.level == CLUSTER]
+            ends = [fund.end for fund in begun if fund.end is not None and fund not in others]
             last = at if others else max(ends, default=None)
             begin = _begin(wanted, last, None if is_new else read_until)
             openings += [

@@ -36,14 +36,15 @@ def price_book(policy: Policy) -> tuple[Tariff, ...]:
 
 
 def in_force(recorded: Sequence[tuple[int, tuple[Tariff, ...]]]) -> tuple[Tariff, ...]:
-    """Return one book for the price books that were recorded, oldest first.
+    """Return one book for the price books that were recorded, in the order in which they were.
 
-    Each holds from the moment that it was recorded for until the next one's, the first since
-    ever: what a later policy file says of the past changes nothing.
+    Each holds from the moment that it was recorded for until a later one's, the first since
+    ever: what a later policy file says of the past changes nothing. One whose moment a later one
+    has too, since a clock was put back, never holds.
     """
     flat: dict[int, Prices] = {}
     for place, (since, book) in enumerate(recorded):
-        until = recorded[place + 1][0] if place + 1 < len(recorded) else None
+        until = min((later for later, _ in recorded[place + 1 :]), default=None)
         begin = since if place else 0
         present = [tariff for tariff in book if tariff.since <= begin] or list(book[:1])
         for tariff in (*present[-1:], *(each for each in book if each.since > begin)):

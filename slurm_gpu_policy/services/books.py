@@ -24,8 +24,8 @@ class BooksView(Protocol):
     """The books, to read."""
 
     def tariffs(self) -> tuple[tuple[int, tuple[Tariff, ...]], ...]:
-        """Return the price books as they were recorded, oldest first: from when (Unix seconds)
-        each was in force, and its tariffs by date.
+        """Return the price books in the order in which they were recorded: from when (Unix
+        seconds) each was in force, and its tariffs by date.
         """
         ...
 

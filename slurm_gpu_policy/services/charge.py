@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.services.settling import Run
 
 _NO_IDLE: Mapping[tuple[JobId, int], int] = MappingProxyType({})
+_LONGEST_SECONDS: Final = 10 * 366 * 86_400
+"""The most of a time limit that is set aside: Slurm takes limits of 8,000 years, and what they
+cost may be more than the books can hold."""
 _GRACE_SECONDS: Final = 600
 """Steps by which a job that runs beyond its time limit has more set aside."""
 
@@ -369,7 +372,7 @@ def _run_parts(job: Job, old: Claim | None, use: Use, terms: Terms, line: Line) 
     if job.time_limit_seconds is None:
         until = start + (-(-seconds // HOUR_SECONDS) + 1) * HOUR_SECONDS
     else:
-        until = (job.start_time or start) + job.time_limit_seconds
+        until = (job.start_time or start) + min(job.time_limit_seconds, _LONGEST_SECONDS)
         if until < end:
             until = start + -(-seconds // _GRACE_SECONDS) * _GRACE_SECONDS
     until = max(until, end)
@@ -412,7 +415,7 @@ def _set_aside_pending(
         return sheet.set_aside(line, Cost(), terms.now, must=True)
     book = terms.priced.book
     start = pending_since(claim, job.eligible_time, book, terms.now)
-    end = start + (claim.seconds or HOUR_SECONDS)
+    end = start + min(claim.seconds or HOUR_SECONDS, _LONGEST_SECONDS)
     one = cost(claim.use, start, end, book)
     whole = Cost(one.micros * claim.tasks, one.gpu_seconds * claim.tasks)
     return sheet.set_aside(line, whole, terms.now, must=False)

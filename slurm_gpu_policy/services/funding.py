@@ -27,6 +27,8 @@ READ_SINCE: Final = "accounting_since"
 """The mark from which on it was read: what ended before is in no books."""
 GRANTED: Final = "policy:"
 """Before a fund's id: the mark with what the policy file has granted to it."""
+_PATIENCE_SECONDS: Final = 86_400
+"""How long a period that is over waits for runs that have not been charged up to its end."""
 
 
 @record
@@ -144,13 +146,14 @@ class Funding:
     def close(self, terms: Terms) -> None:
         """Close the funds whose period is over and whose accounting has been read."""
         with self._ledger.reading() as books:
-            until = books.mark(READ_UNTIL)
+            until = min(books.mark(READ_UNTIL) or 0, terms.now)
             due = [fund for fund in books.funds(open_only=True) if is_due(fund, until)]
-        if not due:
+            owed = self._owed(books, due, terms) if due else frozenset()
+        if all(fund.fund_id in owed for fund in due):
             return
         with self._ledger.writing() as writable:
             current = writable.funds(open_only=True)
-            due = [fund for fund in current if is_due(fund, until)]
+            due = [fund for fund in current if is_due(fund, until) and fund.fund_id not in owed]
             funds = Funds(current, {}, actor=terms.actor)
             for fund in sorted(due, key=lambda one: (one.end or 0, one.fund_id)):
                 budget = terms.policy.budgets.get(fund.budget)
@@ -162,6 +165,30 @@ class Funding:
                 close_fund(fund, funds, current, granted, roll_over)
             writable.post(terms.now, funds.postings)
             writable.change_funds([replace(fund, closed=True) for fund in due])
+
+    def _owed(self, books: BooksView, due: Sequence[Fund], terms: Terms) -> frozenset[int]:
+        """Return the funds that runs which go on have not paid yet for their time in them.
+
+        The queue was read before now, perhaps when the period was not over. What is suspended for
+        long is not waited for.
+        """
+        ends = {
+            fund.fund_id: fund.end
+            for fund in due
+            if fund.end is not None and terms.now - fund.end < _PATIENCE_SECONDS
+        }
+        if not ends:
+            return frozenset()
+        funds = Funds(due, terms.parents)
+        owed: set[int] = set()
+        for claim in books.open_claims():
+            if claim.start_time is None:
+                continue
+            until = claim.start_time + claim.seconds
+            for fund_id in funds.line(claim.account, claim.user).ids & ends.keys():
+                if claim.start_time < ends[fund_id] and until <= ends[fund_id]:
+                    owed.add(fund_id)
+        return frozenset(owed)
 
 
 def first_month(funds: Sequence[Fund], now: int) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.caller import Caller
     from slurm_gpu_policy.model.ledger import Bucket, Kind, Unit
     from slurm_gpu_policy.policy.allowed import Rights
-    from slurm_gpu_policy.services.books import Books, BooksView
+    from slurm_gpu_policy.services.books import Books
     from slurm_gpu_policy.services.membership import Membership
     from slurm_gpu_policy.services.writing import Writing
 
@@ -74,8 +74,8 @@ class Granting:
 
         def decide(books: Books, batch: str, now: int) -> tuple[Posting, ...]:
             if not is_known:
-                need_known(books, gift)
-            return (given(books, gift, caller.user, batch, now, currency),)
+                need_known(ByLevel(books), gift)
+            return (given(ByLevel(books), gift, caller.user, batch, now, currency),)
 
         return written_json(self._writing.once(caller, asked, decide))
 
@@ -83,7 +83,8 @@ class Granting:
         """Move an amount from one budget to another; for who manages both accounts.
 
         Raises:
-            NotAllowed: the caller does not manage both, or one of them does not exist.
+            NotAllowed: the caller does not manage both, or one of them does not exist; or it would
+                raise what operators granted above.
             RequestError: they are of different units, or the one has less than that left.
         """
         ends = [_end(asked, "from"), _end(asked, "to")]
@@ -103,13 +104,20 @@ class Granting:
         currency = self._policy().currency
 
         def decide(books: Books, batch: str, now: int) -> tuple[Posting, ...]:
-            source, target = (_need_fund(books, *end, now) for end in ends)
+            source, target = (_need_fund(ByLevel(books), *end, now) for end in ends)
             if source.fund_id == target.fund_id:
                 msg = "from and to are the same budget"
                 raise RequestError(msg)
             if source.unit != target.unit:
                 msg = "the two budgets are not of one unit: one is of money, one of GPU time"
                 raise RequestError(msg)
+            limited = {one.level for one in books.funds(open_only=True) if not one.unlimited}
+            if not rights.moves(source.level, target.level, limited):
+                msg = (
+                    f"{_where(*target.level)} would have more than was granted: money goes down to "
+                    "accounts and users below, or to others beside; up, operators may move it"
+                )
+                raise NotAllowed(msg)
             _need_left(source, amount, currency, force=force)
             return (
                 by_hand("transfer", source, _OUT, amount, caller.user, why, batch),
@@ -135,7 +143,7 @@ class Granting:
         why = fields.reason(asked)
 
         def decide(books: Books, batch: str, now: int) -> tuple[Posting, ...]:
-            fund = _need_fund(books, *end, now)
+            fund = _need_fund(ByLevel(books), *end, now)
             if not (fund.available or fund.reserved or fund.spent):
                 msg = f"{_where(fund.account, fund.user)} has nothing in it"
                 raise RequestError(msg)
@@ -181,27 +189,50 @@ class Gift:
     """Whether also what is spent or set aside may be taken back."""
 
 
-def need_known(books: BooksView, gift: Gift) -> None:
+class ByLevel:
+    """Funds by their level, read once: a table has thousands of rows, and the others wait."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._found: dict[tuple[str, str], list[Fund]] = {}
+        for fund in books.funds():
+            self._found.setdefault(fund.level, []).append(fund)
+
+    def at(self, account: str, user: str, *, open_only: bool = True) -> list[Fund]:
+        """Return the funds of a level."""
+        found = self._found.get((account, user), [])
+        return [fund for fund in found if not (open_only and fund.closed)]
+
+    def open(self, fund: Fund) -> Fund:
+        """Add a fund, or return the one that is there already."""
+        (made,) = self._books.open_funds([fund])
+        level = self._found.setdefault(made.level, [])
+        if made.fund_id not in {one.fund_id for one in level}:
+            level.append(made)
+        return made
+
+
+def need_known(levels: ByLevel, gift: Gift) -> None:
     """Refuse an account or a user of which the books know nothing, nor does Slurm: a slip.
 
     Raises:
         RequestError: nobody knows them.
     """
-    if not any(fund.level == (gift.account, gift.user) for fund in books.funds()):
+    if not levels.at(gift.account, gift.user, open_only=False):
         who = f"no user {gift.user!r} in its account" if gift.user else "no account"
         msg = f"Slurm has {who} {gift.account!r}"
         raise RequestError(msg)
 
 
 def given(  # noqa: PLR0913, PLR0917 - as an entry has them
-    books: Books, gift: Gift, actor: str, batch: str, now: int, currency: str
+    levels: ByLevel, gift: Gift, actor: str, batch: str, now: int, currency: str
 ) -> Posting:
     """Return the entry of a grant, and make the fund that it goes to if there is none.
 
     Raises:
         RequestError: as :meth:`Granting.grant`.
     """
-    fund = _fund_for(books, gift, now)
+    fund = _fund_for(levels, gift, now)
     if fund.unit != gift.unit:
         has, given_in = ("money", "GPU time") if fund.unit == "money" else ("GPU time", "money")
         msg = f"{_where(fund.account, fund.user)} is budgeted in {has}: {given_in} cannot be added"
@@ -212,39 +243,33 @@ def given(  # noqa: PLR0913, PLR0917 - as an entry has them
     return by_hand("adjust", fund, _OUT, -gift.amount, actor, gift.reason, batch)
 
 
-def _fund_for(books: Books, gift: Gift, now: int) -> Fund:
+def _fund_for(levels: ByLevel, gift: Gift, now: int) -> Fund:
     """Return the fund that a grant goes to."""
     level = gift.account, gift.user
     if gift.end is not None and gift.end <= max(gift.start or now, now):
         msg = "end: it lies before the start, or has passed"
         raise RequestError(msg)
     if gift.start is None and gift.end is None:
-        found = _present(books, *level, gift.budget, now)
+        found = _present(levels, *level, gift.budget, now)
         if found is not None:
             return found
     if gift.amount < 0:
         msg = f"{_where(*level)} has no such budget at the moment: nothing can be taken back"
         raise RequestError(msg)
-    others = {
-        fund.unit
-        for fund in books.funds(open_only=True)
-        if fund.level == level and not fund.unlimited
-    }
+    others = {fund.unit for fund in levels.at(*level) if not fund.unlimited}
     if others - {gift.unit}:
         has = "money" if "money" in others else "GPU time"
         msg = f"{_where(*level)} is budgeted in {has}: all its budgets are of one unit"
         raise RequestError(msg)
-    (made,) = books.open_funds(
-        [
-            Fund(
-                gift.budget or HAND_MADE,
-                *level,
-                unit=gift.unit,
-                start=now if gift.start is None else gift.start,
-                end=gift.end,
-                position=_LAST,
-            )
-        ]
+    made = levels.open(
+        Fund(
+            gift.budget or HAND_MADE,
+            *level,
+            unit=gift.unit,
+            start=now if gift.start is None else gift.start,
+            end=gift.end,
+            position=_LAST,
+        )
     )
     if made.closed or made.end != gift.end:
         msg = (
@@ -255,7 +280,7 @@ def _fund_for(books: Books, gift: Gift, now: int) -> Fund:
     return made
 
 
-def _present(books: BooksView, account: str, user: str, budget: str, now: int) -> Fund | None:
+def _present(levels: ByLevel, account: str, user: str, budget: str, now: int) -> Fund | None:
     """Return the open fund of a level at present, of a budget if one is named.
 
     Raises:
@@ -263,9 +288,8 @@ def _present(books: BooksView, account: str, user: str, budget: str, now: int) -
     """
     found = [
         fund
-        for fund in books.funds(open_only=True)
-        if fund.level == (account, user)
-        and not fund.unlimited
+        for fund in levels.at(account, user)
+        if not fund.unlimited
         and is_present(fund, now)
         and budget in {"", fund.budget}
     ]
@@ -276,8 +300,8 @@ def _present(books: BooksView, account: str, user: str, budget: str, now: int) -
     return found[0] if found else None
 
 
-def _need_fund(books: BooksView, account: str, user: str, budget: str, now: int) -> Fund:
-    fund = _present(books, account, user, budget, now)
+def _need_fund(levels: ByLevel, account: str, user: str, budget: str, now: int) -> Fund:
+    fund = _present(levels, account, user, budget, now)
     if fund is None:
         which = f" {budget!r}" if budget else ""
         msg = f"{_where(account, user)} has no budget{which} at the moment"

@@ -13,7 +13,7 @@ from slurm_gpu_policy.errors import RequestError
 from slurm_gpu_policy.policy.timetable import moment
 from slurm_gpu_policy.services import asked as fields
 from slurm_gpu_policy.services.entries import written_json
-from slurm_gpu_policy.services.granting import Gift, given, need_known, need_operator
+from slurm_gpu_policy.services.granting import ByLevel, Gift, given, need_known, need_operator
 from slurm_gpu_policy.units import parse_gpu_hours, parse_money
 
 if TYPE_CHECKING:
@@ -70,11 +70,13 @@ class Importing:
         batch, checksum = _digest(rows)
 
         def decide(books: Books, batch: str, now: int) -> Sequence[Posting]:
+            levels = ByLevel(books)
+
             def post(numbered: tuple[Gift, bool]) -> Posting:
                 gift, is_known = numbered
                 if not is_known:
-                    need_known(books, gift)
-                return given(books, gift, caller.user, batch, now, policy.currency)
+                    need_known(levels, gift)
+                return given(levels, gift, caller.user, batch, now, policy.currency)
 
             pairs = list(zip(gifts, known, strict=True))
             return _each(pairs, post, [row[0] for row in rows])

@@ -102,7 +102,11 @@ class Settling:
         with self._ledger.reading() as books:
             mark = books.mark(READ_UNTIL)
             first = first_month(self._funding.funds(books), terms.now)
-        begin = first if mark is None else mark - terms.policy.ledger.reread
+        if mark is not None and mark > asked_at + terms.policy.ledger.reread:
+            mark = min(first, asked_at)  # a clock was ahead, nobody knows since when
+            with self._ledger.writing() as writable:
+                writable.set_mark(READ_UNTIL, mark)
+        begin = first if mark is None else min(mark, asked_at) - terms.policy.ledger.reread
         read: set[Run] = set()
         count = 0
         for _ in range(_MOST_PIECES):
@@ -291,7 +295,7 @@ class Settling:
         sheet.charge(line, parts)
         sheet.release(rules.BUDGET_RELEASE if claim.settled else rules.COST_NEVER_RAN)
         percent = _refund_percent(claim.end_state, terms)
-        if was_settled:
+        if was_settled or any(leg.refunded for leg in claim.legs):
             sheet.refund(claim.end_state, percent, _given(books, claim.claim_id))
         elif percent:
             sheet.refund(claim.end_state, percent)

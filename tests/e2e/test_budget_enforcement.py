@@ -131,7 +131,8 @@ class World:
 
     def idle(self):
         """Cancel everything, and wait until the accounting knows."""
-        self.cluster.run("scancel", "-u", "u1,u2,u3,u4", check=False)
+        for user in ("u1", "u2", "u3", "u4"):
+            self.cluster.run("scancel", "-u", user)
         deadline = time.monotonic() + 60
         while self.cluster.run("squeue", "-h").stdout.strip() and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -151,7 +152,7 @@ class World:
 @pytest.fixture(scope="module", params=["native", "pyslurm"])
 def world(request):
     require_cluster(request.param)
-    with PrivateCluster("money", kind=request.param, settings=SETTINGS) as cluster:
+    with PrivateCluster(f"money-{request.param}", kind=request.param, settings=SETTINGS) as cluster:
         for words in (
             ("add", "qos", "idle"),
             (
@@ -245,7 +246,7 @@ def test_by_limits_alone(world):
     assert world.settled(job) in _LIMIT_REASONS
     world.never_starts(job)
     grant(world)
-    world.until(job, "RUNNING", 10)
+    world.until(job, "RUNNING")
     world.change(budgets={"vision": {"gpu_hours": 1}})
     world.cancel(job)
 
@@ -282,14 +283,14 @@ def test_by_holds_alone_where_it_waits_for_gpus(world):
     assert world.cluster.run("scontrol", "release", job, user="u1", check=False).returncode != 0
     assert world.tick()["actions"] == []
     grant(world)
-    world.until(job, "RUNNING", 10)
+    world.until(job, "RUNNING")
     world.cancel(job)
 
 
 def test_by_job_submit_lua_before_the_controller_has_seen_it(world):
     world.site(**LIMITED, lua=True, ledger={"slurm_limits": "off"})
     fits = world.submit("nlp-finetune", "u1", 1, 60)
-    world.until(fits, "RUNNING", 10)
+    world.until(fits, "RUNNING")
     job = world.submit("nlp-finetune", "u1", 1, 61)  # the table still says two hours
     assert "(rule B-006)" in world.said
     world.never_starts(job, 2)
@@ -297,7 +298,7 @@ def test_by_job_submit_lua_before_the_controller_has_seen_it(world):
     assert [one["rule"] for one in world.tick()["actions"]] == ["B-006"]
     assert world.state(job)[:2] == ["PENDING", "JobHeldAdmin"]
     grant(world)
-    world.until(job, "RUNNING", 10)
+    world.until(job, "RUNNING")
     world.cancel(job, fits)
 
 
@@ -307,7 +308,7 @@ def test_a_spent_account_gets_no_gpus_by_the_table(world):
     assert "account nlp-finetune has spent its budget (rule L-207)" in world.said
     grant(world, 4)
     time.sleep(1.1)
-    world.until(world.submit(*TOO_MUCH), "RUNNING", 10)
+    world.until(world.submit(*TOO_MUCH), "RUNNING")
 
 
 def test_in_the_over_budget_qos_a_job_runs_on_idle_gpus_and_comes_home(world):
@@ -316,7 +317,7 @@ def test_in_the_over_budget_qos_a_job_runs_on_idle_gpus_and_comes_home(world):
     )
     job = world.submit(*TOO_MUCH)
     assert "(rule B-007)" in world.said
-    world.until(job, "RUNNING", 10)  # the accounts' limit in Slurm does not bind that QOS
+    world.until(job, "RUNNING")  # the accounts' limit in Slurm does not bind that QOS
     assert world.state(job)[2] == "idle"
     assert world.tick()["actions"] == []
     full = [world.submit("vision", "u1", 6, 60) for _ in range(2)]

@@ -180,13 +180,13 @@ def ledger(site, *words):
 def caught_up(controller):
     """Wait for ticks that began after now."""
     before = len(controller.good_ticks())
-    eventually(lambda: len(controller.good_ticks()) >= before + 3, 60)
+    eventually(lambda: len(controller.good_ticks()) >= before + 2, 60)
 
 
 @pytest.mark.cluster
 def test_the_ledger_is_what_sacct_adds_up_to_for_5000_jobs_of_8_users(cluster, tmp_path):
     site = site_of(cluster, tmp_path)
-    controller = site.start(tick=1)
+    controller = site.start(tick=2)
     try:
         eventually(controller.good_ticks, 60)
         special_jobs(cluster)

@@ -87,6 +87,37 @@ def test_a_controller_killed_while_it_charges_loses_no_gpu_second(cluster, tmp_p
         site.tidy()
 
 
+def test_records_that_slurm_writes_anew_are_charged_as_they_stand_in_the_end(cluster, tmp_path):
+    """22.05 gives a run that had ended another end when its job is requeued, and may give its
+    record to the next run.
+    """
+    site = site_of(cluster, tmp_path)
+    controller = site.start(tick=0.3)
+    try:
+        eventually(controller.good_ticks, 60)
+        failed = cluster.sbatch(*QUICK, "--gres=gpu:h100:2", "--wrap=sleep 1; exit 3")
+        here = (*QUICK, "-w", "gpu01", "--gres=gpu:h100:1", "--wrap=sleep 30")
+        lost, ended = cluster.sbatch(*here), cluster.sbatch(*here)
+        states = ("squeue", "-h", "-a", "-t", "all", "-o", "%T", "-j")
+        eventually(lambda: "FAILED" in cluster.run(*states, failed).stdout, 60)
+        time.sleep(1.2)  # in which it is charged
+        cluster.run("scontrol", "requeue", failed)
+        eventually(lambda: "RUNNING" in cluster.run(*states, lost).stdout)
+        time.sleep(2)
+        cluster.run("scontrol", "requeue", lost)
+        cluster.run("scontrol", "update", "nodename=gpu01", "state=down", "reason=test")
+        time.sleep(1)
+        cluster.run("scontrol", "update", "nodename=gpu01", "state=resume", check=False)
+        for job in (failed, lost, ended):
+            cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
+        time.sleep(5)
+        cluster.run("scancel", lost, ended)
+        settle(cluster, site, controller, f"sqlite:///{site.database}")
+        assert controller.end() == 0
+    finally:
+        site.tidy()
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A folder on a file system of its own with little room."""

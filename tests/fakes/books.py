@@ -121,7 +121,7 @@ class _Books:
 
     def tariffs(self):
         self._called("tariffs")
-        return tuple(sorted(self.state.tariffs, key=lambda book: book[0]))
+        return tuple(self.state.tariffs)
 
     def funds(self, *, open_only=False):
         self._called("funds")

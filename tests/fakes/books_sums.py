@@ -131,5 +131,13 @@ def _problems_of_claim(state, claim: Claim):
             yield f"{name} ran in the period of fund {fund_id} and is not charged there"
         if not ran_in and fund_id in still:
             yield f"{name} did not run in the period of fund {fund_id} and is charged there"
+    costs = [leg for leg in claim.legs if leg.fund_id in own]
+    sums = sum(leg.charged for leg in costs), sum(leg.gpu_seconds for leg in costs)
+    known = claim.accrued.micros, claim.accrued.gpu_seconds
+    if claim.accrued_until is not None and sums != known:
+        yield f"{name} cost {known}, and the cluster's funds were charged {sums}"
+    for leg in claim.legs:
+        if leg.refunded > leg.charged:
+            yield f"{name}: more is given back on fund {leg.fund_id} than was charged"
     if claim.seconds and not charged & own.keys():
         yield f"{name} is settled and charged on no fund of the cluster"

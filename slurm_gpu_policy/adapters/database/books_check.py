@@ -41,6 +41,8 @@ def problems_in(connection: Connection, cluster: str) -> Iterator[str]:
         check.reservations(),
         check.ended_claims(),
         check.cluster_charges(),
+        check.costs(),
+        check.refunds(),
     ):
         yield from _first(found)
 
@@ -256,6 +258,41 @@ class _Check:
         )
         for row in rows:
             yield f"{_claim(row)} is settled, and the cluster has no fund for when it ran"
+
+    def costs(self) -> Iterator[str]:
+        """What a settled run is known to have cost is what the cluster's funds were charged."""
+        charged, gpu_seconds = (
+            f"coalesce(sum(legs.{name} / 4294967296) * 4294967296 "
+            f"+ sum(legs.{name} % 4294967296), 0)"
+            for name in ("charged", "gpu_seconds")
+        )
+        rows = self._rows(
+            f"{_OWN} SELECT claims.*, {charged} AS charged, {gpu_seconds} AS gpu_seconds "
+            "FROM claims LEFT JOIN legs ON legs.claim_id = claims.claim_id "
+            f"AND legs.fund_id IN (SELECT fund_id FROM own) WHERE {_SETTLED} "
+            "AND claims.accrued_until IS NOT NULL GROUP BY claims.claim_id "
+            f"HAVING {charged} <> claims.accrued_micros "
+            f"OR {gpu_seconds} <> claims.accrued_gpu_seconds ORDER BY claims.claim_id"
+        )
+        for row in rows:
+            yield (
+                f"{_claim(row)} cost {row.accrued_micros} micro-units and "
+                f"{row.accrued_gpu_seconds} GPU-seconds, and the cluster's funds were charged "
+                f"{row.charged} and {row.gpu_seconds}"
+            )
+
+    def refunds(self) -> Iterator[str]:
+        """Of no settled run is more given back than was charged."""
+        rows = self._rows(
+            "SELECT claims.*, legs.fund_id, legs.charged, legs.refunded FROM legs "
+            f"JOIN claims ON claims.claim_id = legs.claim_id WHERE {_SETTLED} "
+            "AND legs.refunded > legs.charged ORDER BY legs.claim_id, legs.fund_id"
+        )
+        for row in rows:
+            yield (
+                f"{_claim(row)}: {row.refunded} is given back on fund {row.fund_id}, "
+                f"of {row.charged} charged"
+            )
 
     def _flying(self) -> dict[int, int]:
         rows = self._rows(

@@ -69,13 +69,11 @@ class StoredBooksView:
         self._cluster = cluster
 
     def tariffs(self) -> tuple[tuple[int, tuple[Tariff, ...]], ...]:
-        """Return the price books as they were recorded, oldest first."""
+        """Return the price books in the order in which they were recorded."""
         question = select(PRICE_BOOKS.c.since, PRICE_BOOKS.c.tariffs).where(
             PRICE_BOOKS.c.cluster == self._cluster
         )
-        rows = self._connection.execute(
-            question.order_by(PRICE_BOOKS.c.since, PRICE_BOOKS.c.book_id)
-        )
+        rows = self._connection.execute(question.order_by(PRICE_BOOKS.c.book_id))
         return tuple((row.since, tariffs_of(row.tariffs)) for row in rows)
 
     def funds(self, *, open_only: bool = False) -> tuple[Fund, ...]:

@@ -48,7 +48,7 @@ def test_there_is_no_price_book_at_first(ledger):
         assert books.tariffs() == ()
 
 
-def test_price_books_come_back_with_every_field_oldest_first(ledger):
+def test_price_books_come_back_with_every_field_as_they_were_recorded(ledger):
     first = (Tariff(0, PRICES), Tariff(NOW, Prices()))
     with ledger.writing() as books:
         books.record_tariffs(0, first)
@@ -64,6 +64,14 @@ def test_of_two_price_books_of_one_moment_the_later_stands_last(ledger):
         books.record_tariffs(5, (Tariff(0, Prices(cpu=2)),))
     with ledger.reading() as books:
         assert [tariffs[0].prices.cpu for _, tariffs in books.tariffs()] == [1, 2]
+
+
+def test_a_price_book_recorded_after_a_clock_was_put_back_stands_last(ledger):
+    with ledger.writing() as books:
+        books.record_tariffs(NOW, (Tariff(0, Prices(cpu=1)),))
+        books.record_tariffs(5, (Tariff(0, Prices(cpu=2)),))
+    with ledger.reading() as books:
+        assert [since for since, _ in books.tariffs()] == [NOW, 5]
 
 
 # --- funds ---------------------------------------------------------------------------------------

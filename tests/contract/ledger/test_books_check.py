@@ -215,6 +215,15 @@ CASES = {
         "UPDATE claims SET start_time = 1 WHERE claim_id = 1",
         ["is settled, and the cluster has no fund for when it ran"],
     ),
+    "a cost that is not what was charged": (
+        "UPDATE claims SET accrued_micros = 41, accrued_gpu_seconds = 9, accrued_until = end_time "
+        "WHERE claim_id = 1",
+        ["claim 1 (job 1,", "cost 41 micro-units and 9 GPU-seconds", "were charged 40 and 8"],
+    ),
+    "a refund of more than was charged": (
+        "UPDATE legs SET refunded = 41 WHERE claim_id = 1 AND fund_id = 2",
+        ["claim 1 (job 1,", "41 is given back on fund 2, of 40 charged"],
+    ),
     "a claim that is gone": (
         "DELETE FROM claims WHERE claim_id = 1",
         ["claim 1 does not exist", "claim 1 has a part of fund 2 and does not exist"],

@@ -120,3 +120,8 @@ def test_the_price_of_a_moment_is_that_of_the_book_in_force_then(found, at):
     expected = [tariff for tariff in current[-1] if tariff.since <= at][-1]
     assert [t for t in merged if t.since <= at][-1].prices == expected.prices
     assert list(merged) == sorted(merged, key=lambda tariff: tariff.since)
+
+
+def test_a_book_recorded_by_a_clock_that_was_ahead_gives_way_to_the_next():
+    recorded = ((0, (flat(1),)), (90, (flat(2),)), (10, (flat(3),)))
+    assert in_force(recorded) == (flat(1), flat(3, 10))

@@ -83,9 +83,7 @@ def test_after_a_grant_the_same_threshold_is_other_news():
     assert notice(view(85)).key == before.key
 
 
-@pytest.mark.parametrize(
-    "fund", [{"unlimited": True}, {"closed": True}, {"granted": 0}], ids=lambda fund: next(iter(fund))
-)
+@pytest.mark.parametrize("fund", [{"unlimited": True}, {"closed": True}, {"granted": 0}])
 def test_a_fund_that_limits_nothing_is_not_told_of(fund):
     assert told_of(view(90, **fund)) == ()
 

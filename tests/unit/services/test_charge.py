@@ -589,7 +589,9 @@ def test_what_is_set_aside_for_a_run_that_nobody_knows_the_end_of_moves_on_too()
     world.tick(running_job())
     world.tick(at=FEBRUARY + 60)
     old, new = world.funds("nlp")
-    assert (old.reserved, old.closed, new.reserved) == (0, True, 4 * MICRO)
+    assert (old.reserved, old.closed, new.reserved) == (0, False, 4 * MICRO)
+    world.tick(at=FEBRUARY + 86_400)
+    assert world.funds("nlp")[0].closed
 
 
 def test_months_in_which_no_controller_ran_have_their_funds_too():

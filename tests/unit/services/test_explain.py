@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from slurm_gpu_policy.errors import (
+    ControllerUnavailable,
     JobNotFound,
     RequestError,
     SlurmRefused,
@@ -332,3 +333,58 @@ def test_the_own_number_of_a_task_means_that_task(slurm):
 )
 def test_a_task_list_holds_its_numbers(tasks, number, expected):
     assert holds(tasks, number) is expected
+
+
+# --- budgets ----------------------------------------------------------------------------------
+
+BUDGETS = {"budgets": {"nlp": {"gpu_hours": 1}}}
+
+
+def row(available, **fields):
+    return {"account": "nlp", "user": "", "unit": "gpu_seconds", "available": str(available),
+            "overdraft": "0", **fields}  # fmt: skip
+
+
+def held_for_its_budget(slurm):
+    submit(slurm, gpus=8, nodes=2)
+    job = submit(slurm, gpus=2, time="60")
+    owner, slurm.user = slurm.user, "root"
+    slurm.hold(job)
+    slurm.modify(job, {"admin_comment": "gpu-policy(money=held)"})
+    slurm.user = owner
+    return job
+
+
+def test_a_job_held_for_its_budget_says_what_is_left_and_what_would_pass(slurm):
+    job = held_for_its_budget(slurm)
+    asked = []
+
+    def books(request):
+        asked.append(request)
+        return {"budgets": [row(1800), row(600, overdraft="1200")]}
+
+    found = explain_under(slurm, job, make_policy(**BUDGETS), books)
+    assert "(rule B-006)" in found.words.text
+    assert found.words.facts[:2] == (
+        "the budget of account nlp has 1.00 GPU-hours left, and it may cost 2.00 GPU-hours",
+        "a time limit of 00:30:00 would pass",
+    )
+    assert asked == [{"request": "budget"}]
+
+
+def test_where_nobody_answers_for_the_books_the_rest_is_said(slurm):
+    job = held_for_its_budget(slurm)
+
+    def away(_request):
+        msg = "gpu-policyd does not answer"
+        raise ControllerUnavailable(msg)
+
+    found = explain_under(slurm, job, make_policy(**BUDGETS), away)
+    assert "(rule B-006)" in found.words.text
+
+
+def test_the_books_are_not_asked_about_a_job_that_waits_for_other_things(slurm):
+    submit(slurm, gpus=8, nodes=2)
+    asked = []
+    explain_under(slurm, submit(slurm, gpus=2), make_policy(**BUDGETS), asked.append)
+    assert asked == []
