@@ -85,7 +85,8 @@ class PrivateServer:
                 [
                     _programs() / "postgres",
                     *("-D", self.folder / "data", "-k", self.folder),
-                    *("-c", "listen_addresses=", "-c", f"fsync={self._fsync}", "-c", "max_connections=60"),
+                    *("-c", "listen_addresses=", "-c", "max_connections=60"),
+                    *("-c", f"fsync={self._fsync}"),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

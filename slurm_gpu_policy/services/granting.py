@@ -289,9 +289,7 @@ def _present(levels: ByLevel, account: str, user: str, budget: str, now: int) ->
     found = [
         fund
         for fund in levels.at(account, user)
-        if not fund.unlimited
-        and is_present(fund, now)
-        and budget in {"", fund.budget}
+        if not fund.unlimited and is_present(fund, now) and budget in {"", fund.budget}
     ]
     if len(found) > 1:
         names = ", ".join(sorted({fund.budget for fund in found}))

@@ -220,7 +220,8 @@ def _check_voter(caller: Caller, job: Job, judge: Judge) -> None:
         msg = f"job {job.display_id} is {caller.user}'s own: an approver must vote on it"
         raise NotAllowed(msg)
     if not judge.may_vote(caller.user, job):
-        msg = f"{caller.user} is no approver of job {job.display_id}; who may: {approvers_words(policy)}"
+        who = approvers_words(policy)
+        msg = f"{caller.user} is no approver of job {job.display_id}; who may: {who}"
         raise NotAllowed(msg)
     if _is_approved(job):
         msg = f"job {job.display_id} is approved already"

@@ -103,7 +103,7 @@ def _differences(state, funds, legs):
             yield f"claim {claim_id}: what it has of fund {fund_id} is not the sum of its entries"
 
 
-def _problems_of_claim(state, claim: Claim):
+def _problems_of_claim(state, claim: Claim):  # noqa: C901 - one invariant after another
     name = f"claim {claim.claim_id} (job {claim.job_id})"
     if claim.state != "ended":
         return

@@ -783,10 +783,10 @@ def test_whole_books_have_no_problems(ledger):
     one, two = own_funds(ledger)
     made = saved(
         ledger,
-        ended(1, seconds=100),
-        ended(2, seconds=101),
-        ended(3, start_time=NOW + 100, seconds=1),
-        ended(4, seconds=0),
+        ended(1, seconds=100, accrued=Cost(3)),
+        ended(2, seconds=101, accrued=Cost(6)),
+        ended(3, start_time=NOW + 100, seconds=1, accrued=Cost(3)),
+        ended(4, seconds=0, accrued=Cost()),
         run(5, state="ended"),
         run(6, state="running", start_time=NOW),
         promise("t", state="ended"),
@@ -816,7 +816,7 @@ def test_an_ended_run_without_exactly_its_charges_is_a_problem(ledger, claim, ch
 
 def test_a_charge_that_was_taken_back_does_not_count_where_the_run_was_not(ledger):
     one, two = own_funds(ledger)
-    (made,) = saved(ledger, ended(1, seconds=100))
+    (made,) = saved(ledger, ended(1, seconds=100, accrued=Cost(3, 2)))
     posted(
         ledger,
         posting("charge", one.fund_id, 3, claim=made, gpu_seconds=2),
@@ -824,6 +824,28 @@ def test_a_charge_that_was_taken_back_does_not_count_where_the_run_was_not(ledge
         posting("refund", two.fund_id, 3, claim=made, gpu_seconds=2, rule="B-011"),
     )
     assert ledger.problems() == ()
+
+
+def test_a_cost_that_is_not_charged_is_a_problem(ledger):
+    (one, _) = own_funds(ledger)
+    (made,) = saved(ledger, ended(1, seconds=100, accrued=Cost(3, 2)))
+    posted(ledger, posting("charge", one.fund_id, 2, claim=made, gpu_seconds=2))
+    (problem,) = ledger.problems()
+    assert "job 1" in problem
+    assert "charged" in problem
+
+
+def test_a_refund_of_more_than_was_charged_is_a_problem(ledger):
+    (one, _) = own_funds(ledger)
+    (made,) = saved(ledger, ended(1, seconds=100, accrued=Cost(3)))
+    posted(
+        ledger,
+        posting("charge", one.fund_id, 3, claim=made),
+        posting("refund", one.fund_id, 4, claim=made, rule="C-411"),
+    )
+    (problem,) = ledger.problems()
+    assert "job 1" in problem
+    assert "given back" in problem
 
 
 def test_an_ended_claim_with_a_reservation_is_a_problem(ledger):

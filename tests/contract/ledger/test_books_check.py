@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
+from slurm_gpu_policy.model.ledger import Cost
 from tests.contract.ledger.scenes import (
     HOUR,
     NOW,
@@ -33,7 +34,11 @@ def filled(stored):
     opened(stored, fund("hours", "lab", unit="gpu_seconds"), granted=7)
     posted(stored, posting("grant", lab.fund_id, 1000))
     done, waiting, running, _ = saved(
-        stored, ended(1), run(2), run(3, state="running", start_time=NOW), promise()
+        stored,
+        ended(1, accrued=Cost(40, 8)),
+        run(2),
+        run(3, state="running", start_time=NOW),
+        promise(),
     )
     posted(
         stored,

@@ -11,7 +11,7 @@ from slurm_gpu_policy.model.submission import Submission
 from tests.fakes.slurm import FakeSlurm
 
 
-def job(*options, token="t1"):  # noqa: S107
+def job(*options, token="t1"):
     return Submission(script="", options=(("comment", f"(token={token})"), *options), token=token)
 
 
@@ -29,7 +29,7 @@ def test_a_submission_may_take_effect_without_an_answer():
     slurm = FakeSlurm()
     slurm.time_out_after_queueing()
     with pytest.raises(SlurmTimeout):
-        slurm.submit(job(token="lost"))  # noqa: S106
+        slurm.submit(job(token="lost"))
     assert slurm.find("lost") == (1,)
 
 
@@ -37,7 +37,7 @@ def test_a_submission_may_be_lost_on_its_way():
     slurm = FakeSlurm()
     slurm.time_out_before_queueing()
     with pytest.raises(SlurmTimeout):
-        slurm.submit(job(token="lost"))  # noqa: S106
+        slurm.submit(job(token="lost"))
     assert slurm.find("lost") == ()
 
 

@@ -44,7 +44,7 @@ def slurm(**more):
 
 
 def job(*options, **more):
-    return Submission(script="#!/bin/sh\n", options=options, token="t", **more)  # noqa: S106
+    return Submission(script="#!/bin/sh\n", options=options, token="t", **more)
 
 
 def test_an_sbatch_that_hangs_leaves_a_doubt(program):

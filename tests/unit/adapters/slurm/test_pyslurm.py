@@ -23,7 +23,7 @@ NOT_SET = 2**32 - 2
 
 
 def job(*options, script="#!/bin/sh\n", **more):
-    return Submission(script=script, options=options, token="t", **more)  # noqa: S106
+    return Submission(script=script, options=options, token="t", **more)
 
 
 def said(*options, environment=None, **more):
