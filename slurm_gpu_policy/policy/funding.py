@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 GAP_SECONDS: Final = 3600
 """A budget that was not in the file for longer begins anew, else where it ended."""
+_DAY_SECONDS: Final = 86_400
 _PERCENT: Final = 100
 
 
@@ -88,13 +89,28 @@ def plan_funding(  # noqa: PLR0913 - by name
             ]
             continue
         should = replace(
-            same, end=want.end, position=want.position, overdraft=want.overdraft, soft=want.soft
+            same,
+            end=_end(same, want),
+            position=want.position,
+            overdraft=want.overdraft,
+            soft=want.soft,
         )
         if should != same:
             changes.append(should)
         if not want.unlimited and granted.get(same.fund_id) != wanted.amount:
             amounts.append((same, granted.get(same.fund_id), wanted.amount))
     return FundingPlan(tuple(openings), tuple(changes), tuple(amounts))
+
+
+def _end(fund: Fund, want: Fund) -> int | None:
+    """Return when a fund ends for which the policy file wants another now.
+
+    Where the zone was changed in a period's last hours, the next one may have begun by the new
+    one's clocks: the present one ends as it would have, and the next one follows.
+    """
+    if fund.end is not None and fund.start < want.start and fund.end - want.start < _DAY_SECONDS:
+        return fund.end
+    return want.end
 
 
 def _begin(wanted: Wanted, last: int | None, read_until: int | None) -> int:

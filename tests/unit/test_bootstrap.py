@@ -12,6 +12,7 @@ import pytest
 from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.adapters.control.client import ControlClient
 from slurm_gpu_policy.adapters.control.remote_client import RemoteClient
+from slurm_gpu_policy.bootstrap import service
 from slurm_gpu_policy.errors import ControllerUnavailable, SlurmUnavailable
 from tests.builders import make_policy
 from tests.munged import PrivateMunged
@@ -60,8 +61,8 @@ def test_without_an_address_the_socket_is_what_is_said_to_be_missing(policy, pat
 
 
 def test_it_listens_for_other_machines_only_where_it_is_told_to(policy, path):
-    assert [*bootstrap.make_control_servers(policy(), None, None)] == [str(path)]
-    both = bootstrap.make_control_servers(policy(listen="127.0.0.1:9812"), None, None)
+    assert [*service.make_control_servers(policy(), None, None)] == [str(path)]
+    both = service.make_control_servers(policy(listen="127.0.0.1:9812"), None, None)
     assert [*both] == [str(path), "127.0.0.1:9812"]
 
 
@@ -69,7 +70,7 @@ def test_slurms_user_and_munged_are_those_of_slurm_conf(policy, conf):
     nobody = pwd.getpwnam("nobody").pw_uid
     with PrivateMunged() as munged:
         conf(f"ClusterName=Gpu\nSlurmUser=nobody\nAuthInfo=socket={munged.socket}\n")
-        realm = bootstrap._realm(policy())
+        realm = bootstrap.realm(policy())
         assert (realm.cluster, realm.server_ids) == ("gpu", {0, nobody})
         me = os.geteuid()
         assert munged.munge.decode(realm.munge.encode(b"x", me)) == (me, b"x")
@@ -77,7 +78,7 @@ def test_slurms_user_and_munged_are_those_of_slurm_conf(policy, conf):
 
 def test_a_user_whom_this_machine_does_not_know_is_nobody(policy, conf):
     conf("ClusterName=c\nSlurmUser=no-such-user-here\n")
-    assert bootstrap._realm(policy()).server_ids == {0}
+    assert bootstrap.realm(policy()).server_ids == {0}
 
 
 def test_without_slurm_conf_slurm_itself_is_asked(policy, monkeypatch):
@@ -87,7 +88,7 @@ def test_without_slurm_conf_slurm_itself_is_asked(policy, monkeypatch):
     )
     monkeypatch.setattr("slurm_gpu_policy.adapters.slurm.conf_file.identity", dict)
     monkeypatch.setattr(bootstrap, "connect", lambda _policy: slurm)
-    realm = bootstrap._realm(policy())
+    realm = bootstrap.realm(policy())
     assert (realm.cluster, realm.server_ids) == ("c", {0, 4711})
 
 

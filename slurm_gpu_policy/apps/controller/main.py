@@ -11,6 +11,7 @@ from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.apps.controller import once
 from slurm_gpu_policy.apps.controller.daemon import Daemon
 from slurm_gpu_policy.apps.controller.surface import Surface
+from slurm_gpu_policy.bootstrap import service
 from slurm_gpu_policy.terminal.border import DONE, run_app
 
 if TYPE_CHECKING:
@@ -68,22 +69,22 @@ def cli(
     if as_json and not (is_once or dry_run):
         msg = "--json goes with --once or --dry-run"
         raise click.UsageError(msg)
-    bootstrap.need_controller_extra()
+    service.need_controller_extra()
     policy = bootstrap.load_policy(path)
     if dry_run:
-        return once.preview(bootstrap.make_controller(policy), as_json=as_json)
+        return once.preview(service.make_controller(policy), as_json=as_json)
     if is_once:
-        controller = bootstrap.make_controller(policy, tick_seconds=tick_seconds)
+        controller = service.make_controller(policy, tick_seconds=tick_seconds)
         return once.tick(controller, SystemClock(), as_json=as_json)
-    logger = bootstrap.make_logger(verbose=verbose)
-    metrics = bootstrap.make_metrics()
+    logger = service.make_logger(verbose=verbose)
+    metrics = service.make_metrics()
     observers = (
-        bootstrap.make_log_observer(logger),
+        service.make_log_observer(logger),
         metrics,
-        bootstrap.make_ledger_metrics(metrics),
+        service.make_ledger_metrics(metrics),
     )
-    notifier = bootstrap.make_notifier(policy, logger, observers)
-    controller = bootstrap.make_controller(policy, observers, tick_seconds, notifier)
+    notifier = service.make_notifier(policy, logger, observers)
+    controller = service.make_controller(policy, observers, tick_seconds, notifier)
 
     def load() -> Policy:
         return bootstrap.load_policy(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slurm_gpu_policy import bootstrap
+from slurm_gpu_policy.bootstrap import service
 from slurm_gpu_policy.errors import PolicyLayerError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Surface:
         self._log = logger
         self._metrics = metrics
         self._notifier = notifier
-        self._manager = bootstrap.make_service_manager()
+        self._manager = service.make_service_manager()
         self._closed: dict[str, ControlServer] | None = None
         """By their place, the doors at which nobody listens yet; ``None`` before the first try."""
         self._open: list[ControlServer] = []
@@ -52,7 +52,7 @@ class Surface:
         them.
         """
         if self._closed is None:
-            self._closed = bootstrap.make_control_servers(
+            self._closed = service.make_control_servers(
                 self._policy, answer, lambda error: self.defect("a request failed", error)
             )
         for place, server in [*self._closed.items()]:
@@ -83,7 +83,7 @@ class Surface:
 
     def reloaded(self, policy: Policy) -> None:
         """Send notices as a policy file that was read again wants it."""
-        bootstrap.renew_notifier(self._notifier, policy, self._log)
+        service.renew_notifier(self._notifier, policy, self._log)
         self._tell_of_notices()
 
     def _tell_of_notices(self) -> None:

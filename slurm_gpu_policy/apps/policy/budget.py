@@ -127,14 +127,16 @@ def row(one: Mapping[str, Any], currency: str) -> tuple[str, ...]:
 def bar(granted: int, parts: tuple[int, int, int], marks: str, cells: int = _CELLS) -> str:
     """Return how much of what was granted is spent, in flight, committed and available.
 
-    What is spent or set aside beyond it shows as ``>`` at the end.
+    Whatever is not nothing has a mark. What is spent or set aside beyond it shows as ``>`` at the
+    end.
     """
     if granted <= 0:
         return " " * (cells - 1) + ">" if any(part > 0 for part in parts) else ""
     drawn, seen = "", 0
     for mark, part in zip(marks, (*parts, max(granted - sum(parts), 0)), strict=True):
         seen += max(part, 0)
-        drawn += mark * (min(seen * cells // granted, cells) - len(drawn))
+        end = max(seen * cells // granted, len(drawn) + (part > 0))
+        drawn += mark * (min(end, cells) - len(drawn))
     return drawn[:-1] + ">" if sum(parts) > granted else drawn
 
 

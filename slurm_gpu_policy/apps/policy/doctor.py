@@ -11,6 +11,7 @@ import click
 from slurm_gpu_policy import __version__, bootstrap
 from slurm_gpu_policy.adapters.identity import current_user
 from slurm_gpu_policy.apps.policy.slurm_report import report_findings
+from slurm_gpu_policy.bootstrap import service
 from slurm_gpu_policy.config.loader import find_policy_file
 from slurm_gpu_policy.content_cache import cache_folder
 from slurm_gpu_policy.errors import PolicyFileError, PolicyLayerError, SlurmUnavailable
@@ -121,7 +122,7 @@ def _notices(policy: Policy, slurm_user: str) -> Iterator[Finding]:
         "mail": mail.password_file if mail else None,
         "webhook": webhook.url_file if webhook else None,
     }
-    for way in bootstrap.make_ways(policy):
+    for way in service.make_ways(policy):
         subject = f"notices by {way.name}"
         secret = secrets[way.name]
         if secret and me != slurm_user and _is_hidden(secret):

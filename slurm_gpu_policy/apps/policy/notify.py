@@ -7,6 +7,7 @@ import click
 from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.adapters.notify.way import send_now
+from slurm_gpu_policy.bootstrap import service
 from slurm_gpu_policy.errors import NotifyFailed
 from slurm_gpu_policy.model.notice import Notice
 from slurm_gpu_policy.policy.rules import BUDGET_WARNING
@@ -41,7 +42,7 @@ def command(*, user: str, as_json: bool) -> int:
     )
     rows = [
         {"way": way.name, "address": address, "sent": not failure, "message": str(failure or "")}
-        for way in bootstrap.make_ways(bootstrap.load_policy())
+        for way in service.make_ways(bootstrap.load_policy())
         for address, failure in send_now(way, notice)
     ]
     if not rows:

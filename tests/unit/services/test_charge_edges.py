@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.model.ledger import Fund, Posting
+from slurm_gpu_policy.model.ledger import Claim, Fund, Posting
 from slurm_gpu_policy.services.funding import READ_UNTIL
 from slurm_gpu_policy.units import MICRO
 from tests.unit.services.test_charge import (
@@ -81,6 +81,56 @@ def test_a_budget_granted_ahead_by_hand_does_not_keep_the_present_period_from_it
     assert [fund.start for fund in world.funds("nlp")] == [1_798_761_600, MARCH, FEBRUARY]
     state = world.tick(waiting_job(time_limit_seconds=51 * HOUR), at=FEBRUARY + 120)
     assert state.uncovered
+
+
+def test_a_zone_that_changes_in_a_months_last_hours_takes_no_month_from_a_budget():
+    world = World(**BUDGET)
+    world.tick()
+    world.restart(pricing={"timezone": "Asia/Tokyo"}, **BUDGET)
+    world.tick(at=FEBRUARY - HOUR)
+    world.tick(at=FEBRUARY + HOUR)
+    for budget in ("nlp", ""):
+        january, february = world.funds(budget)
+        assert (january.end, february.start, february.end) == (FEBRUARY, FEBRUARY, MARCH - 9 * HOUR)
+    assert world.funds("nlp")[1].available == 100 * MICRO
+
+
+def test_a_promise_made_in_one_month_waits_for_its_job_in_the_next():
+    world = World(**BUDGET)
+    world.tick(at=FEBRUARY - 60)
+    promised = Claim("nlp", "u1", "promised", token="t1", known_since=FEBRUARY - 60)
+    with world.ledger.writing() as books:
+        (claim,) = books.save([promised])
+        (fund,) = [one for one in books.funds() if one.budget]
+        books.post(FEBRUARY - 60, [Posting("reserve", fund.fund_id, "available", "reserved",
+                   4 * MICRO, "B-003", "u1", claim_id=claim.claim_id)])  # fmt: skip
+    job = waiting_job(submit_time=FEBRUARY - 50, comment="gpu-submit(token=t1)")
+    world.tick(job, at=FEBRUARY + 10)
+    january, february = world.funds("nlp")
+    assert (january.reserved, february.reserved) == (0, 4 * MICRO)
+    world.tick(job, at=FEBRUARY + 3600)
+    january, february = world.funds("nlp")
+    assert (january.closed, february.reserved) == (True, 4 * MICRO)
+
+
+# --- two controllers -----------------------------------------------------------------------------
+
+
+def test_a_former_leader_that_wakes_up_late_changes_nothing():
+    """It read the queue, was stopped for hours, and writes after another has led since."""
+    world = World(**BUDGET)
+    world.tick(waiting_job(1), running_job(2), waiting_job(3))
+    world.slurm.runs[2] = make_run(2)
+    world.slurm.runs[3] = make_run(3, start_time=None, end_time=NOW + 5, elapsed_seconds=0,
+                                   allocated_tres={}, state=JobState.CANCELLED)  # fmt: skip
+    world.restart()
+    late = world.charging
+    world.restart()
+    world.tick(running_job(1, start_time=NOW + 60, elapsed_seconds=HOUR), at=NOW + 60 + HOUR)
+    before = balances(world), len(world.entries())
+    world.charging = late
+    world.tick(waiting_job(1), running_job(2), waiting_job(3), at=NOW + 30)
+    assert (balances(world), len(world.entries())) == before
 
 
 # --- refunds -------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.adapters.notify.notifier import Notifier
+from slurm_gpu_policy.bootstrap import service
 from slurm_gpu_policy.errors import NotifyFailed
 from tests.builders import make_policy
 from tests.servers import (
@@ -183,7 +183,7 @@ def test_a_full_queue_of_one_way_keeps_no_other_from_its_news(notifier, observer
 def test_sending_never_waits_for_a_server_that_hangs(notifier, observer, make_notice):
     with silent_server() as port:
         policy = make_policy(notify={"mail": {"server": HOST, "port": port, "sender": "a@b.org"}})
-        one = notifier(*bootstrap.make_ways(policy))
+        one = notifier(*service.make_ways(policy))
         began = time.monotonic()
         for number in range(100):
             one.send(make_notice(key=str(number)))
@@ -301,7 +301,7 @@ def both(mailbox, channel, secret, **mail):
                 "webhook": {"url_file": secret(f"http://{HOST}:{web}/x")},
             }
         )
-        yield bootstrap.make_ways(policy)
+        yield service.make_ways(policy)
 
 
 def test_greylisted_mail_and_a_webhook_in_trouble_arrive_in_the_end(
@@ -325,7 +325,7 @@ def test_a_mail_server_that_comes_back_gets_what_waited(notifier, observer, make
     policy = make_policy(
         notify={"mail": {"server": HOST, "port": port, "tls": "none", "sender": "a@b.org"}}
     )
-    one = notifier(*bootstrap.make_ways(policy), tries=100)
+    one = notifier(*service.make_ways(policy), tries=100)
     one.send(make_notice())
     wait_until(lambda: observer.fates().count("retried") >= 2)
     with mail_server(mailbox, port=port):
@@ -337,7 +337,7 @@ def test_a_mail_server_that_comes_back_gets_what_waited(notifier, observer, make
 def test_without_any_way_the_log_has_it(observer, make_notice):
     lines = []
     logger = SimpleNamespace(info=lambda event, **fields: lines.append((event, fields)))
-    one = bootstrap.make_notifier(make_policy(), logger, [observer])
+    one = service.make_notifier(make_policy(), logger, [observer])
     one.send(make_notice())
     one.stop()
     ((event, fields),) = lines

@@ -10,6 +10,7 @@ import yaml
 
 from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.apps.controller.main import cli
+from slurm_gpu_policy.bootstrap import service
 from slurm_gpu_policy.model.action import Lease
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.terminal.border import run_app
@@ -144,7 +145,7 @@ def test_one_tick_where_another_leads_does_nothing(policyd, slurm, waiting, monk
             pass
 
     clock = FakeClock()
-    monkeypatch.setattr(bootstrap, "_records_opener", lambda _policy: lambda _cluster: Busy())
+    monkeypatch.setattr(service, "_records_opener", lambda _policy: lambda _cluster: Busy())
     monkeypatch.setattr("slurm_gpu_policy.apps.controller.main.SystemClock", lambda: clock)
     result = policyd("--once")
     assert result.code == 0

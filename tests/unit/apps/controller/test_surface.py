@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.adapters.logs import LogObserver, make_logger
 from slurm_gpu_policy.apps.controller.surface import Surface
+from slurm_gpu_policy.bootstrap import service
 from slurm_gpu_policy.model.notice import Notice
 from tests.builders import make_policy
 from tests.servers import HOST, Mailbox, mail_server, wait_until
@@ -29,9 +29,9 @@ def make_surface(output):
 
     def make(policy):
         logger = make_logger(output)
-        metrics = bootstrap.make_metrics()
+        metrics = service.make_metrics()
         observers = (LogObserver(logger), metrics)
-        notifier = bootstrap.make_notifier(policy, logger, observers)
+        notifier = service.make_notifier(policy, logger, observers)
         return Surface(policy, logger, metrics, notifier), notifier
 
     return make
