@@ -195,19 +195,19 @@ local function nodes_in(text)
    return sum
 end
 
--- The GPUs the job may hold at once (of an array: one task), and by type. With a range of
--- nodes (-N 1-4) the upper end counts, because Slurm may give all of them.
+-- The GPUs the job may hold at once (of an array: one task; of -N 1-4 those of four nodes), by
+-- type, on how many nodes, and whether squeue may show fewer until it starts.
 local function asked_for(job, place)
    local get = job.get
    local tasks, per_node = number(get("num_tasks")), number(get("ntasks_per_node"))
-   local nodes = number(get("min_nodes")) or 1
+   local nodes, more = number(get("min_nodes")) or 1, false
    if tasks and per_node then nodes = math.max(nodes, math.ceil(tasks / per_node)) end
    if place.cpus then nodes = math.max(nodes, math.ceil((number(get("min_cpus")) or 1) / place.cpus)) end
    local most_nodes = number(get("max_nodes"))
    if tasks and not most_nodes and math.floor((get("bitflags") or 0) / 256) % 2 == 1 then
       most_nodes = math.min(tasks, place.nodes or tasks)        -- --spread-job: SPREAD_JOB of slurm.h
    end
-   nodes = math.max(nodes, most_nodes or 0, nodes_in(get("req_nodes")))
+   more, nodes = (most_nodes or 0) > nodes, math.max(nodes, most_nodes or 0, nodes_in(get("req_nodes")))
    local times = { tres_per_job = 1, tres_per_node = nodes,
       tres_per_task = tasks or (per_node and per_node * nodes) or nodes,
       tres_per_socket = (number(get("sockets_per_node")) or 1) * nodes }
@@ -228,10 +228,10 @@ local function asked_for(job, place)
       local whole = nodes * ((most > 0 and place.most) or place.least or 0)
       if whole > most then
          if place.type then kinds[place.type] = (kinds[place.type] or 0) + whole - most end
-         most = whole
+         most, more = whole, true
       end
    end
-   return math.min(most, MANY), kinds, nodes
+   return math.min(most, MANY), kinds, nodes, more and most > 0
 end
 
 -- A fact of the last mark `WRITER(key=value;...)` in a comment (model/tag.py).
@@ -362,33 +362,38 @@ end
 -- Rules L-207, B-006, B-007: what the account and its user have left covers the job, less what
 -- was let through since gpu-policyd wrote it down. In doubt its next tick lets the job go.
 local function judge_budget(job)
-   local qos, had, short, spent = job.get("qos"), {}, nil, nil
-   if not budgets or (qos and qos == budgets.qos) or job.has_no_cover then return end
+   local qos, had, resized, short, spent = job.get("qos"), {}, job.resized and job.gpus > job.had_gpus, nil, nil
+   if not budgets or (not resized and ((qos and qos == budgets.qos) or job.has_no_cover)) then return end
    local keys, need = { job.account .. " " .. job.user }, cost_of(job, job.gpus, job.kinds, job.minutes)
    if job.was_covered then had = cost_of(job, job.had_gpus, job.had_kinds, job.had_minutes) end
    for _, name in ipairs(budgets.lines[job.account] or {}) do keys[#keys + 1] = name end
    for _, key in ipairs(keys) do
       local level = budgets.left[key] or { amount = math.huge }
       local more = (need[level.unit] or 0) - (had[level.unit] or 0)
-      if more > 0 and more > level.amount - (taken[key] or 0) and not spent then short, spent = key, level.spent end
+      local room = resized and -1 or level.amount - (taken[key] or 0)
+      if more > 0 and budgets.left[key] and more > room and not spent then short, spent = key, level.spent end
    end
+   local most = job.hidden and string.format(";most=%d", job.gpus) or ""  -- to be set aside till it starts
    if not short then
       for _, key in ipairs(job.new and not job.held and keys or {}) do
          local level = budgets.left[key]
          if level then taken[key] = (taken[key] or 0) + need[level.unit] end
+         if level and job.hidden then job.hidden = job.set("admin_comment", note(job, most:sub(2))) end
       end
       return
    end
    local whose = (short:find(" ") and "user " .. job.user .. " in " or "") .. "account " .. short:match("^[^ ]*")
    local home = qos and qos:match("^[%w_.:-]+$") and ";money_home=" .. qos or ""
-   local moved = budgets.qos and { qos = budgets.qos, admin_comment = note(job, "money=qos" .. home) }
-   if not job.new or (spent and job.gpus > 0 and not moved) then
+   local moved = budgets.qos and { qos = budgets.qos, admin_comment = note(job, "money=qos" .. home .. most) }
+   if resized then
+      refuse(job, "L-207", "%s has a budget: submit the job anew with so many GPUs", whose)
+   elseif not job.new or (spent and job.gpus > 0 and not moved) then
       refuse(job, "L-207", "%s has %s", whose, spent and "spent its budget" or "too little left of its budget")
    elseif moved and (spent or budgets.way == "qos") then
       change(job, spent and "L-207" or "B-007", moved, "%s has %s its budget: the job goes to QOS %s", whose,
          spent and "spent" or "too little left of", budgets.qos)
    elseif budgets.way ~= "nothing" and not job.held and job.get("priority") ~= 0 then
-      change(job, "B-006", { priority = 0, admin_comment = note(job, "money=hold") },
+      change(job, "B-006", { priority = 0, admin_comment = note(job, "money=hold" .. most) },
          "%s may have too little left of its budget: the job is held until that is known", whose)
    end
 end
@@ -447,7 +452,7 @@ local function judge(job, asks_gpus)
    job.workload = marked(comment, "gpu%-submit", "workload")
       or (" " .. comment):match("[^%w_]workload=([%w_.:-]+)") or limits.default_workload or ""
    job.partition, job.nodes = place.name, number(job.get("min_nodes")) or 1
-   if not job.gpus then job.gpus, job.kinds, job.nodes = asked_for(job, place) end
+   if not job.gpus then job.gpus, job.kinds, job.nodes, job.hidden = asked_for(job, place) end
    job.tasks, job.at_once = array_of(job.new and job.get("array_inx") or nil)
    if job.throttle then                 -- a change of ArrayTaskThrottle; 0 takes it away
       local tasks = number(job.get("array_task_cnt")) or 1
@@ -535,6 +540,8 @@ function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
       local had, kinds = recorded(job_rec.tres_fmt_req_str or "")
       if not sizes then job.gpus, job.kinds = had, kinds end
       job.had_gpus, job.had_kinds, job.had_minutes = had, kinds, minutes_of(job_rec.time_limit)
+      -- More nodes, or tasks: neither squeue nor the controller sees more GPUs until it starts.
+      job.resized = job.gpus == nil and not (forms and said("min_nodes") == nil)
       job.was_covered = not said("account") and job_rec.qos ~= (budgets or {}).qos
       judge(job, forms)
    end)

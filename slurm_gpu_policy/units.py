@@ -93,7 +93,10 @@ def parse_money(text: str) -> int:
     """
     match = re.fullmatch(_MONEY, text.strip(), re.ASCII)
     if match is None:
-        msg = f"{text!r} is not an amount of money: write a plain decimal such as 12 or 12.50"
+        msg = (
+            f"{text[:80]!r} is not an amount of money: write a plain decimal such as 12 or 12.50, "
+            "with up to 12 digits before the point and 6 behind it"
+        )
         raise RequestError(msg)
     return int(match[1]) * MICRO + int((match[2] or "").ljust(6, "0"))
 

@@ -132,6 +132,7 @@ def validate(source: bytes, path: str) -> Policy:
         for details in error.errors(include_url=False):
             _say_error(document, details)
     _check_references(document)
+    _check_budgets(document)
     if document.problems or policy is None:
         raise PolicyFileError(path, sorted(document.problems, key=_line_of))
     return policy
@@ -190,6 +191,36 @@ def _say_error(document: _Document, details: ErrorDetails) -> None:
     message = _PLAIN_WORDS.get(kind, message).removeprefix("Input should be ")
     message = _PATTERN_WORDS.get(details.get("ctx", {}).get("pattern", ""), message)
     document.say(line, where, _shown(details["input"]), message[:1].lower() + message[1:])
+
+
+def _check_budgets(document: _Document) -> None:
+    """Say which budgets are of another kind than one before them, and what spent ones lack."""
+    data = document.data if isinstance(document.data, dict) else {}
+    budgets = data.get("budgets")
+    kinds: dict[tuple[str, bool], tuple[str, str]] = {}
+    where: Path
+    for name, budget in budgets.items() if isinstance(budgets, dict) else ():
+        if not isinstance(budget, dict):
+            continue
+        given = [kind for kind in ("amount", "gpu_hours") if budget.get(kind) is not None]
+        if len(given) != 1:
+            continue
+        account = str(budget.get("account") or name).lower()
+        of_users = bool(budget.get("user") or budget.get("each_user"))
+        (kind,) = given
+        first, wanted = kinds.setdefault((account, of_users), (str(name), kind))
+        if kind != wanted:
+            where = ("budgets", name, kind)
+            whose = f"users in account {account}" if of_users else f"account {account}"
+            words = f"{wanted}: all budgets of {whose} are of one kind, as {first} is"
+            document.say(document.line(where), where, _shown(budget[kind]), words)
+    ledger, submission = data.get("ledger"), data.get("submission")
+    way = ledger.get("when_spent") if isinstance(ledger, dict) else None
+    qos = submission.get("over_budget_qos") if isinstance(submission, dict) else None
+    if way == "qos" and qos is None:
+        where = ("ledger", "when_spent")
+        words = "hold or nothing, or that submission.over_budget_qos names the QOS"
+        document.say(document.line(where), where, "'qos'", words)
 
 
 def _check_references(document: _Document) -> None:

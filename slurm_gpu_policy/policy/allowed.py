@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.ledger import Fund
 
 _NO_PARENTS: Mapping[str, str] = MappingProxyType({})
-WHO_GRANTS: Final = (
+WHO_OPERATES: Final = (
     "operators may (AdminLevel of Slurm, or `operators` in the policy file), and nobody else"
+)
+WHO_GRANTS: Final = (
+    "operators may (AdminLevel of Slurm, or `operators` in the policy file), and coordinators "
+    "below an account of theirs that has a budget itself"
 )
 
 
@@ -63,6 +67,16 @@ class Rights:
             return False
         above = self._above(source) & frozenset(limited)
         return self.operates or above <= self._above(target)
+
+    def distributes(self, level: tuple[str, str], limited: Collection[tuple[str, str]]) -> bool:
+        """Whether the user may grant to a level, take back there, and close its budgets.
+
+        A coordinator may where one of their accounts above it is *limited*: whatever is granted
+        below, no more than what that account has can be spent.
+        """
+        return self.operates or any(
+            above in limited and self.manages(above[0]) for above in self._above(level)
+        )
 
     def _above(self, level: tuple[str, str]) -> frozenset[tuple[str, str]]:
         line = self.line(level[0])

@@ -80,6 +80,7 @@ def unknown_names(
         *_ordering(policy, names),
         *_submission(policy, names),
         *_prices(policy, names),
+        *_budgets(policy, snapshot, names),
     )
 
 
@@ -160,6 +161,24 @@ def _prices(policy: Policy, names: _Names) -> Iterator[UnknownName]:
             yield from names.missing("QOS", qos, *at, "qos", qos)
         for partition in each.partitions:
             yield from names.missing("partition", partition, *at, "partitions", partition)
+
+
+def _budgets(policy: Policy, snapshot: Snapshot, names: _Names) -> Iterator[UnknownName]:
+    """Yield the accounts and users of budgets that nobody can spend from."""
+    members: dict[str, set[str]] = {}
+    for one in snapshot.associations:
+        members.setdefault(one.account, set()).add(one.user or "")
+    for name, budget in policy.budgets.items():
+        account = budget.account or name
+        at = ("budgets", name, "account") if budget.account else ("budgets", name)
+        yield from names.missing("account", account, *at)
+        known = sorted(filter(None, members.get(account.lower(), ())))
+        if known and budget.user and budget.user not in known:
+            text = ", ".join(known[:_MOST_NAMED]) + (", …" if len(known) > _MOST_NAMED else "")
+            where = ("budgets", name, "user")
+            yield UnknownName(where, budget.user, f"user in account {account}:", text)
+    idle = policy.submission.over_budget_qos
+    yield from names.missing("QOS", idle, "submission", "over_budget_qos")
 
 
 def _ordering(policy: Policy, names: _Names) -> Iterator[UnknownName]:

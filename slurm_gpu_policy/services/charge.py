@@ -114,13 +114,14 @@ class Charging:
         terms = self._terms(snapshot, policy, now)
         self._funding.keep(snapshot, terms)
         notes = _Notes()
-        hints = self._sync(snapshot, terms, notes, idle)
+        hints, items = self._sync(snapshot, terms, notes, idle)
         problems: list[str] = []
         try:
             problems += self._settling.read_on(terms, hints)
         except SlurmError as error:
             problems.append(f"the accounting cannot be read: {error}")
         self._funding.close(terms)
+        self._try_again(items, terms, notes)
         with self._ledger.reading() as books:
             self.state = ledger_state(
                 books, terms, notes.uncovered, notes.spending, tuple(problems)
@@ -166,7 +167,7 @@ class Charging:
 
     def _sync(
         self, snapshot: Snapshot, terms: Terms, notes: _Notes, idle: Mapping[Run, int]
-    ) -> Hints:
+    ) -> tuple[Hints, Sequence[_Item]]:
         """Bring claims up to date with the queue; return what it says about the accounting."""
         with self._ledger.reading() as books:
             claims = _Open(books.open_claims())
@@ -181,7 +182,18 @@ class Charging:
         for block_of_tokens in blocks(lapsed):
             with self._ledger.writing() as writable:
                 self._lapse(writable, block_of_tokens, terms)
-        return Hints(queue, claims.by_run, frozenset(claims.promised), idle)
+        return Hints(queue, claims.by_run, frozenset(claims.promised), idle), items
+
+    def _try_again(self, items: Sequence[_Item], terms: Terms, notes: _Notes) -> None:
+        """Look again at jobs that were not covered, now that what had ended is settled.
+
+        A requeued job's own last run may have been in its way, or what a period carries over.
+        """
+        again = [one for one in items if one.job is not None and one.job.job_id in notes.uncovered]
+        notes.uncovered.clear()
+        for block in blocks(again):
+            with self._ledger.writing() as writable:
+                self._sync_block(writable, block, terms, notes)
 
     def _sync_block(
         self, books: Books, items: Sequence[_Item], terms: Terms, notes: _Notes
@@ -268,7 +280,7 @@ def _items(
     last what waits, the oldest first; and the runs that the queue knows as not ended.
     """
     bound = _bindings(jobs, claims) if claims.promised else {}
-    items: list[_Item] = []
+    items: dict[Run, _Item] = {}  # each once: a federation shows the same job for each cluster
     queue: set[Run] = set()
     for job in jobs:
         if job.submit_time is None:
@@ -278,15 +290,13 @@ def _items(
         token = bound.get(run, "")
         order = _order(job, known or claims.promised.get(token), now)
         if order is not None:
-            items.append(_Item(order, run, job, token))
+            items.setdefault(run, _Item(order, run, job, token))
         if order != (_LEFT,):
             queue.add(run)
-    seen = {item.run for item in items}
     for run, claim in claims.by_run.items():
-        if run not in seen and any(leg.reserved and leg.fund_id in over for leg in claim.legs):
-            items.append(_Item((_LEFT,), run, None))
-    items.sort(key=lambda item: item.order)
-    return items, frozenset(queue)
+        if run not in items and any(leg.reserved and leg.fund_id in over for leg in claim.legs):
+            items[run] = _Item((_LEFT,), run, None)
+    return sorted(items.values(), key=lambda item: item.order), frozenset(queue)
 
 
 def _order(job: Job, known: Claim | None, now: int) -> tuple[int, ...] | None:

@@ -10,7 +10,7 @@ from slurm_gpu_policy.model.ledger import Fund, Posting
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.policy.affording import amount_words
-from slurm_gpu_policy.policy.allowed import WHO_GRANTS
+from slurm_gpu_policy.policy.allowed import WHO_GRANTS, WHO_OPERATES
 from slurm_gpu_policy.policy.budget import is_present
 from slurm_gpu_policy.services import asked as fields
 from slurm_gpu_policy.services.entries import written_json
@@ -47,35 +47,37 @@ class Granting:
         self._policy = policy
 
     def grant(self, caller: Caller, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Give a budget an amount, or take one back; operators only.
+        """Give a budget an amount, or take one back; for operators, and coordinators below theirs.
 
         An account without a budget gets one that lasts until ``end``, or for good.
 
         Raises:
-            NotAllowed: the caller is no operator.
+            NotAllowed: the caller may not (:meth:`Rights.distributes`).
             RequestError: no such account, more than is there to take, another unit than the
                 account's, or several budgets it could be.
         """
-        need_operator(self._membership.rights(caller, self._policy()), "grant")
+        rights = self._membership.rights(caller, self._policy())
+        level = _level(rights, asked, "grant")
         gift = Gift(
-            fields.needed("account", fields.account(asked)),
-            fields.name(asked, "user"),
+            *level,
             fields.name(asked, "budget"),
             fields.amount(asked),
             fields.unit(asked),
             fields.time(asked, "start"),
             fields.time(asked, "end"),
             fields.reason(asked),
-            force=fields.flag(asked, "force"),
+            force=fields.flag(asked, "force") and rights.operates,
         )
 
         is_known = self._membership.has(gift.account, gift.user)
         currency = self._policy().currency
 
         def decide(books: Books, batch: str, now: int) -> tuple[Posting, ...]:
+            levels = ByLevel(books)
+            _need_right(rights, levels.limited(now), level, "grant")
             if not is_known:
-                need_known(ByLevel(books), gift)
-            return (given(ByLevel(books), gift, caller.user, batch, now, currency),)
+                need_known(levels, gift)
+            return (given(levels, gift, caller.user, batch, now, currency),)
 
         return written_json(self._writing.once(caller, asked, decide))
 
@@ -111,8 +113,7 @@ class Granting:
             if source.unit != target.unit:
                 msg = "the two budgets are not of one unit: one is of money, one of GPU time"
                 raise RequestError(msg)
-            limited = {one.level for one in books.funds(open_only=True) if not one.unlimited}
-            if not rights.moves(source.level, target.level, limited):
+            if not rights.moves(source.level, target.level, ByLevel(books).limited(now)):
                 msg = (
                     f"{_where(*target.level)} would have more than was granted: money goes down to "
                     "accounts and users below, or to others beside; up, operators may move it"
@@ -127,23 +128,25 @@ class Granting:
         return written_json(self._writing.once(caller, asked, decide))
 
     def close(self, caller: Caller, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """End a budget now: what is left expires, a debt is written off; operators only.
+        """End a budget now: what is left expires, a debt is written off; for who may grant.
 
         In its place, until its period ends, is an empty one: the account is not without a budget,
         which would be without a limit. What is set aside for running jobs goes over to that one
         with the next tick, as its debt.
 
         Raises:
-            NotAllowed: the caller is no operator.
+            NotAllowed: the caller may not (:meth:`Rights.distributes`).
             RequestError: there is no such budget, or several, or it is empty.
         """
-        need_operator(self._membership.rights(caller, self._policy()), "close budgets")
-        account = fields.needed("account", fields.account(asked))
-        end = account, fields.name(asked, "user"), fields.name(asked, "budget")
+        rights = self._membership.rights(caller, self._policy())
+        level = _level(rights, asked, "close budgets")
+        end = *level, fields.name(asked, "budget")
         why = fields.reason(asked)
 
         def decide(books: Books, batch: str, now: int) -> tuple[Posting, ...]:
-            fund = _need_fund(ByLevel(books), *end, now)
+            levels = ByLevel(books)
+            _need_right(rights, levels.limited(now), level, "close budgets")
+            fund = _need_fund(levels, *end, now)
             if not (fund.available or fund.reserved or fund.spent):
                 msg = f"{_where(fund.account, fund.user)} has nothing in it"
                 raise RequestError(msg)
@@ -156,6 +159,31 @@ class Granting:
             return left, by_hand("adjust", empty, _OUT, fund.overdraft, caller.user, why, batch)
 
         return written_json(self._writing.once(caller, asked, decide))
+
+
+def _level(rights: Rights, asked: Mapping[str, Any], what: str) -> tuple[str, str]:
+    """Return the account and user that a request is about, if its caller manages that account.
+
+    Raises:
+        NotAllowed: they do not; whether there is such an account is not said.
+    """
+    if not (rights.operates or rights.coordinated):
+        raise _not_allowed(rights, what)
+    account = fields.needed("account", fields.account(asked))
+    if not rights.manages(account):
+        raise _not_allowed(rights, what)
+    return account, fields.name(asked, "user")
+
+
+def _need_right(
+    rights: Rights, limited: frozenset[tuple[str, str]], level: tuple[str, str], what: str
+) -> None:
+    if not rights.distributes(level, limited):
+        raise _not_allowed(rights, what)
+
+
+def _not_allowed(rights: Rights, what: str) -> NotAllowed:
+    return NotAllowed(f"{rights.user} may not {what}: {WHO_GRANTS}")
 
 
 def _replaced_by_empty(books: Books, fund: Fund, now: int) -> Fund:
@@ -202,6 +230,14 @@ class ByLevel:
         """Return the funds of a level."""
         found = self._found.get((account, user), [])
         return [fund for fund in found if not (open_only and fund.closed)]
+
+    def limited(self, now: int) -> frozenset[tuple[str, str]]:
+        """Return the levels that have a budget at present."""
+        return frozenset(
+            level
+            for level, found in self._found.items()
+            if any(is_present(fund, now) and not fund.unlimited for fund in found)
+        )
 
     def open(self, fund: Fund) -> Fund:
         """Add a fund, or return the one that is there already."""
@@ -350,7 +386,7 @@ def need_operator(rights: Rights, what: str) -> None:
         NotAllowed: the caller is none.
     """
     if not rights.operates:
-        msg = f"{rights.user} may not {what}: {WHO_GRANTS}"
+        msg = f"{rights.user} may not {what}: {WHO_OPERATES}"
         raise NotAllowed(msg)
 
 

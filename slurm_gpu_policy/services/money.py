@@ -67,6 +67,8 @@ class Money:
             return self._failed(
                 RecordsUnavailable(f"the books cannot be kept, so nothing is done by them: {error}")
             )
+        except ValueError as error:  # a defect of ours; the other rules go on all the same
+            return self._failed(RecordsUnavailable(f"the books refuse an entry: {error}"))
         except SlurmError as error:
             return self._failed(error)
         self.state = state

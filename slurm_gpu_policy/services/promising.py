@@ -10,7 +10,7 @@ from slurm_gpu_policy.model.ledger import Claim, Cost, Posting, Use
 from slurm_gpu_policy.model.promise import Ask, Promise, Purse
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.policy import rules
-from slurm_gpu_policy.policy.budget import Funds
+from slurm_gpu_policy.policy.budget import Funds, keeps_books
 from slurm_gpu_policy.policy.pricing import HOUR_SECONDS, cost, in_force, price_book
 from slurm_gpu_policy.units import MICRO
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _MOST_ASKS: Final = 1000
 _MOST_PROMISES: Final = 2000
 """Of one user, that wait for their jobs."""
+_MOST_TYPES: Final = 64
+"""Of GPUs, in one job."""
 _LARGEST: Final = 2**40
 """Of any number in a request."""
 _LONGEST: Final = 255
@@ -61,7 +63,7 @@ class Promising:
         asks = _asks(asked.get("asks"))
         parents = self._parents(caller, asks)
         now = self._clock.now()
-        if asked.get("only_look") is True:
+        if asked.get("only_look") is True or not keeps_books(self._policy()):
             with self._ledger.reading() as view:
                 promises = self._purses(view, asks, parents, now)
         else:
@@ -261,11 +263,11 @@ def _ask(value: object) -> Ask:
         msg = f"asks: {value!r} is no object"
         raise RequestError(msg)
     gpus = value.get("gpus")
-    if not isinstance(gpus, dict):
-        msg = f"gpus: {gpus!r} is no object of counts by type"
+    if not isinstance(gpus, dict) or len(gpus) > _MOST_TYPES:
+        msg = f"gpus: wanted an object of counts by type, at most {_MOST_TYPES}"
         raise RequestError(msg)
     use = Use(
-        gpus={str(kind): _number("gpus", count) for kind, count in gpus.items()},
+        gpus={_text("gpus", kind): _number("gpus", count) for kind, count in gpus.items()},
         cpus=_number("cpus", value.get("cpus", 0)),
         memory_mb=_number("memory_mb", value.get("memory_mb", 0)),
         partition=_text("partition", value.get("partition", "")),

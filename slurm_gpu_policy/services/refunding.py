@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from slurm_gpu_policy.errors import NotAllowed, RequestError
+from slurm_gpu_policy.errors import NotAllowed, PolicyLayerError, RequestError
 from slurm_gpu_policy.model.ids import JobId
 from slurm_gpu_policy.model.ledger import Posting
 from slurm_gpu_policy.policy import rules
@@ -54,8 +54,9 @@ class Refunding:
         """Give back an ``amount`` (in ``unit``), ``percent`` of a run's cost, or all that is left.
 
         Raises:
-            NotAllowed: the caller may not, or the books have no such run.
-            RequestError: it still runs, it has several runs, or more is asked than was charged.
+            NotAllowed: the caller may not, or does not manage such a run.
+            RequestError: the books do not have it, it still runs, it has several runs, or more is
+                asked than was charged.
         """
         rights = self._membership.rights(caller, self._policy())
         job = fields.needed("job", fields.name(asked, "job"))
@@ -74,7 +75,7 @@ class Refunding:
                 if rights.manages(claim.account)
             ]
             if not runs:
-                raise _refused(caller, job)
+                raise _refused(caller, job, operates=rights.operates)
             run = _one_of(runs, restart)
             if run.user == caller.user and not rights.operates:
                 msg = f"job {job} is {caller.user}'s own: somebody else must refund it"
@@ -99,7 +100,9 @@ class Refunding:
         return tuple(dict.fromkeys(record.job_id for record in found))
 
 
-def _refused(caller: Caller, job: str) -> NotAllowed:
+def _refused(caller: Caller, job: str, *, operates: bool = False) -> PolicyLayerError:
+    if operates:
+        return RequestError(f"the books have no job {job!r}")
     return NotAllowed(
         f"{caller.user} may refund no job {job!r}: operators may, and coordinators of its account "
         "(or of one above), if the books have it"

@@ -140,13 +140,15 @@ class _Line:
 class Period:
     """What a statement is about: what ran in a month, or what was booked in some time."""
 
-    def __init__(self, asked: Mapping[str, Any], policy: Policy) -> None:
+    def __init__(self, asked: Mapping[str, Any], policy: Policy, now: int) -> None:
+        zone = policy.pricing.timezone if policy.pricing else "UTC"
+        start, end = fields.time(asked, "start"), fields.time(asked, "end")
         self.month = fields.name(asked, "month")
+        if not self.month and start is None and end is None:
+            self.month = month_of(now, zone)
         if self.month:
-            zone = policy.pricing.timezone if policy.pricing else "UTC"
             self.start, self.end = month_bounds(self.month, zone)
             return
-        start, end = fields.time(asked, "start"), fields.time(asked, "end")
         if start is None or end is None or end <= start:
             msg = "a month is needed, or a start and an end after it"
             raise RequestError(msg)
@@ -162,6 +164,14 @@ class Period:
             return self.overlaps(fund)
         common = min(self.end, fund.end) - max(self.start, fund.start)
         return 2 * common > fund.end - fund.start
+
+
+def month_of(at: int, timezone: str) -> str:
+    """Return the month, such as ``2030-01``, that it is by the clock on the wall in a zone."""
+    from datetime import UTC, datetime  # noqa: PLC0415 - as in policy/timetable.py
+    from zoneinfo import ZoneInfo  # noqa: PLC0415
+
+    return f"{datetime.fromtimestamp(at, UTC if timezone == 'UTC' else ZoneInfo(timezone)):%Y-%m}"
 
 
 def month_bounds(month: str, timezone: str) -> tuple[int, int]:
@@ -183,15 +193,17 @@ def month_bounds(month: str, timezone: str) -> tuple[int, int]:
 
 
 def statement(
-    ledger: LedgerPort, rights: Rights, asked: Mapping[str, Any], policy: Policy
+    ledger: LedgerPort, rights: Rights, asked: Mapping[str, Any], policy: Policy, now: int
 ) -> dict[str, Any]:
     """Return what was spent, per user, GPU type and job, and how budgets stand.
+
+    Without a month and a time: in the present month.
 
     Of an account that the caller spends from but does not manage: its sum, and their own lines.
 
     Raises:
         NotAllowed: there is no such account or user, as far as the caller may know.
-        RequestError: no month and no time.
+        RequestError: no such month, or half of a time.
     """
     account, user = fields.account(asked), fields.name(asked, "user")
     need_seen(rights, account, user)
@@ -199,7 +211,7 @@ def statement(
     if everything and not rights.operates:
         msg = f"{rights.user} may not see all accounts: operators may"
         raise NotAllowed(msg)
-    period = Period(asked, policy)
+    period = Period(asked, policy, now)
     with ledger.reading() as books:
         funds = books.funds()
         lines = _lines(books, funds, period)

@@ -172,7 +172,7 @@ class Treasury:
     def _statement(self, caller: Caller, asked: Mapping[str, Any]) -> dict[str, Any]:
         rights = self._rights(caller)
         with self._turns.take(rights):
-            return statement(self._ledger, rights, asked, self._policy())
+            return statement(self._ledger, rights, asked, self._policy(), self._clock.now())
 
     def _forecast(self, caller: Caller, asked: Mapping[str, Any]) -> dict[str, Any]:
         rights, currency = self._rights(caller), self._policy().currency

@@ -434,7 +434,6 @@ def test_refusals_where_the_site_wants_them(site):
     assert "L-204" in site.submit("-t1", "--gpus=1")[1]
     assert "L-205" in site.submit("-n1")[1]
     assert site.submit("-t1", "--gpus=h100:1")[0]
-    assert "L-207" in site.submit("-A", "vision-seg", "-t1", "--gpus=h100:1", user="u3")[1]
 
 
 @pytest.mark.parametrize("broken", ["return {", "return 1", "while true do end", "\x1bLua", ""])

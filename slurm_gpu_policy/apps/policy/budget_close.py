@@ -20,7 +20,8 @@ def command(
 
     Until its period ends there is an empty one in its place, so that nothing new starts; running
     jobs run on, and what they cost from now on is its debt. The next period of a budget of the
-    policy file begins as any other, unless it is taken out there. Operators only.
+    policy file begins as any other, unless it is taken out there. For operators, and for
+    coordinators below an account of theirs that has a budget itself.
     """
     policy = bootstrap.load_policy()
     asked = {

@@ -42,7 +42,8 @@ def command(
     """Give ACCOUNT's budget an amount, or take one back with an amount below 0.
 
     Without a budget at present the account gets one, for good or until `--end`. A grant to a
-    budget of the policy file is for its present period. Operators only.
+    budget of the policy file is for its present period. For operators, and for
+    coordinators below an account of theirs that has a budget itself.
     """
     policy = bootstrap.load_policy()
     asked: dict[str, Any] = {

@@ -36,7 +36,7 @@ _TIMES: Final = ("submit_time", "start_time", "end_time")
 
 
 @click.command("statement")
-@click.option("--month", metavar="MONTH", help="What ran in a month: 2030-01.")
+@click.option("--month", metavar="MONTH", help="What ran in a month: 2030-01; the present one.")
 @click.option("--from", "start", metavar="DATE", help="What was booked from this date on.")
 @click.option("--to", "end", metavar="DATE", help="What was booked before this date.")
 @click.option("--account", metavar="ACCOUNT", help="This account and those below it.")
@@ -75,10 +75,10 @@ def command(
 ) -> None:
     """Show what was spent: of yours, of an account, or of all (operators).
 
-    With `--month` it is what ran in that month, in the site's time zone, whenever it was booked:
-    a run across its end is in both months, each with its part. With `--from` and `--to` it is what
-    was booked in that time, so that statements of consecutive times add up. Who spends from an
-    account and does not manage it sees its sum, and their own lines.
+    With `--month` it is what ran in that month (the present one if left out), in the site's time
+    zone, whenever it was booked: a run across its end is in both months, each with its part. With
+    `--from` and `--to` it is what was booked in that time, so that statements of consecutive times
+    add up. Who spends from an account and does not manage it sees its sum, and their own lines.
 
     `--format json` prints an object: `account`, `user` ("" for all), `currency`, `month` (or
     null), `start` and `end` (ISO-8601), `timezone`, `total`, `users`, `gpu_types`, `jobs` (lists),
@@ -89,14 +89,14 @@ def command(
     `user`, `partition`, `qos`, `gpu_type`, `gpus`, `start_time`, `end_time` and `state`, and no
     `runs`. `csv` has the same columns.
     """
-    if (month is None) == (start is None or end is None) or (month and (start or end)):
-        msg = "give either --month, or --from and --to"
+    if (start is None) != (end is None) or (month is not None and start is not None):
+        msg = "give --month, or --from and --to, or none of them for this month"
         raise RequestError(msg)
     policy = bootstrap.load_policy()
     asked: dict[str, Any] = {"request": "statement", "all": everything}
     if month is not None:
         asked["month"] = month
-    else:
+    if start is not None:
         asked["start"] = date_time(start, policy, "--from")
         asked["end"] = date_time(end, policy, "--to")
     if account is not None:

@@ -270,3 +270,19 @@ def test_a_sum_of_more_than_64_bits_is_added_up_exactly(filled, database):
     )
     found = "\n".join(filled.problems())
     assert f"its entries sum to {2**63 - 1 - 4 * (2**63 - 1) + 10 + 5}" in found
+
+
+def test_what_the_policy_file_granted_is_granted_once(stored):
+    one, later = opened(stored, fund("lab", "lab"), fund("lab", "lab", start=NOW))
+    posted(stored, posting("grant", one.fund_id, 100, rule="B-005"))
+    posted(stored, posting("adjust", one.fund_id, 30, rule="B-005", move=("available", "site")))
+    posted(stored, posting("grant", one.fund_id, 5, rule="B-012"))
+    posted(stored, posting("grant", later.fund_id, 9, rule="B-005", batch="carry:1"))
+    with stored.writing() as books:  # closed by hand: the next one has had it
+        books.set_mark(f"policy:{one.fund_id}", 0)
+        books.set_mark(f"policy:{later.fund_id}", 70)
+    assert stored.problems() == ()
+    posted(stored, posting("grant", later.fund_id, 70, rule="B-005"))
+    (problem,) = stored.problems()
+    assert "'lab' of 'lab': 70 is kept as granted" in problem
+    assert "its entries sum to 140" in problem

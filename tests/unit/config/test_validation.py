@@ -321,3 +321,31 @@ def test_an_address_or_none_is_right(value):
 def test_a_pace_of_nothing_is_told_what_would_be_one():
     (problem,) = problems_of(b"controller: {tick: 0s}")
     assert problem.startswith("p.yaml:1: controller.tick: found '0s', wanted more than zero, such")
+
+
+def test_budgets_of_one_account_are_of_one_kind():
+    text = b"""budgets:
+  nlp: {amount: 5}
+  u1: {account: NLP, user: u1, gpu_hours: 5}
+  each: {account: nlp, each_user: true, amount: 5}
+  more: {account: nlp, gpu_hours: 5}
+  vision: {gpu_hours: 5}
+"""
+    each, more = problems_of(text)
+    assert each.startswith(
+        "p.yaml:4: budgets.each.amount: found '5', wanted gpu_hours: all budgets"
+    )
+    assert more.startswith(
+        "p.yaml:5: budgets.more.gpu_hours: found '5', wanted amount: all budgets"
+    )
+    assert each.endswith("of users in account nlp are of one kind, as u1 is")
+    assert more.endswith("of account nlp are of one kind, as nlp is")
+
+
+def test_a_qos_for_those_who_have_spent_their_budget_has_a_name():
+    spent = b"ledger: {when_spent: qos}"
+    (problem,) = problems_of(spent)
+    assert problem.startswith(
+        "p.yaml:1: ledger.when_spent: found 'qos', wanted hold or nothing, or"
+    )
+    assert problems_of(spent + b"\nsubmission: {over_budget_qos: idle}") == ()

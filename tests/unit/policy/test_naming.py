@@ -112,3 +112,21 @@ def test_default_types_of_raw_requests_are_looked_at():
         "submission.default_types.gpu": "H100",
         "submission.default_types.gone": "gone",
     }
+
+
+def test_budgets_that_nobody_can_spend_from_are_found():
+    assert found(budgets={"NLP": {"amount": "5"}, "x": {"account": "nlp", "amount": "5"}}) == {}
+    unknown = found(
+        budgets={
+            "chem": {"amount": "5"},
+            "one": {"account": "physics", "gpu_hours": 5},
+            "two": {"account": "nlp", "user": "nobody", "amount": "5"},
+        },
+        submission={"over_budget_qos": "spare"},
+    )
+    assert unknown == {
+        "budgets.chem": "chem",
+        "budgets.one.account": "physics",
+        "budgets.two.user": "nobody",
+        "submission.over_budget_qos": "spare",
+    }

@@ -142,6 +142,23 @@ def test_a_project_that_is_over_has_nothing_left_and_carries_nothing_on():
     assert list(state.uncovered) == [1]
 
 
+def test_a_requeued_job_is_not_uncovered_by_its_own_last_run():
+    """The budget has room for one run; the accounting of the first comes in the same tick."""
+    world = World(budgets={"nlp": {"amount": "4"}})
+    world.tick(running_job(submit_time=NOW, start_time=NOW))
+    ended = make_run(state=JobState.REQUEUED, end_time=NOW, elapsed_seconds=0)
+    world.slurm.runs[1] = ended
+    state = world.tick(waiting_job(submit_time=NOW + 60, restarts=1), at=NOW + 61)
+    assert not state.uncovered
+
+
+def test_what_a_period_carries_over_covers_jobs_in_the_first_tick_of_the_next():
+    world = World(budgets={"nlp": {"amount": "3", "roll_over": 100}})
+    world.tick()
+    state = world.tick(waiting_job(submit_time=FEBRUARY + 60), at=FEBRUARY + 7200)
+    assert not state.uncovered
+
+
 def test_a_pending_job_has_its_whole_time_limit_set_aside():
     world = World(**BUDGET)
     state = world.tick(waiting_job())

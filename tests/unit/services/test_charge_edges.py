@@ -221,3 +221,11 @@ def test_a_time_limit_beyond_all_measure_stops_nobodys_books():
     world.tick(running_job(time_limit_seconds=60 * (2**32 - 3), tres=tres, elapsed_seconds=HOUR),
                at=NOW + HOUR)  # fmt: skip
     assert balances(world)[2] == 50_000 * MICRO
+
+
+def test_a_job_that_the_queue_shows_twice_is_one_job():
+    """As a federation's does, with the same number and submit time."""
+    world = World(**BUDGET)
+    state = world.tick(waiting_job(), waiting_job())
+    assert balances(world)[1] == 4 * MICRO
+    assert not state.uncovered

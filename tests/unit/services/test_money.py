@@ -132,6 +132,19 @@ def test_books_that_cannot_be_written_stop_what_is_about_money_and_nothing_else(
     assert world.told["up_to_date"]
 
 
+def test_an_entry_that_the_books_refuse_stops_what_is_about_money_and_nothing_else(
+    world, monkeypatch
+):
+    def refuse(*_args, **_fields):
+        raise ValueError("fund 1: a reservation would be negative")  # noqa: EM101
+
+    monkeypatch.setattr(world.controller._money._charging, "run", refuse)
+    report = world.tick()
+    assert report.errors == ("RecordsUnavailable",)
+    assert "the books refuse an entry: fund 1" in report.messages[0]
+    assert world.controller._money.state is None
+
+
 def test_an_accounting_that_is_away_is_told_and_the_tick_goes_on(world, monkeypatch):
     job = submitted(world.slurm, "wait")
 

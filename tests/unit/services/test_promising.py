@@ -213,6 +213,9 @@ def test_one_user_cannot_fill_the_books_with_promises(site, monkeypatch):
         [{**ask_fields(ask()), "cpus": 2**63}],
         [{**ask_fields(ask()), "gpus": {"h100": "1"}}],
         [{**ask_fields(ask()), "gpus": [1]}],
+        [{**ask_fields(ask()), "gpus": {"\x1b[31m": 1}}],
+        [{**ask_fields(ask()), "gpus": {"x" * 256: 1}}],
+        [{**ask_fields(ask()), "gpus": dict.fromkeys(map(str, range(65)), 0)}],
         [{**ask_fields(ask()), "token": "x\n"}],
         [{**ask_fields(ask()), "account": "x" * 256}],
         [ask_fields(ask()), ask_fields(ask())],
@@ -227,3 +230,12 @@ def test_a_request_that_makes_no_sense_is_refused(site, asks):
 def test_a_withdrawal_that_makes_no_sense_is_refused(site, tokens):
     with pytest.raises(RequestError):
         site.promising.withdraw(U1, {"tokens": tokens})
+
+
+def test_where_no_books_are_kept_nothing_is_written():
+    """Nobody would ever give it back."""
+    site = Site(budgets={}, gpu_types={}, ledger={"keep": False})
+    (promise,) = site.ask(ask())
+    assert promise.covered
+    with site.ledger.reading() as books:
+        assert books.open_claims() == ()

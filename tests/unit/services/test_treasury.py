@@ -415,6 +415,11 @@ def test_no_more_is_given_back_than_was_charged_less_what_was_given_back(site):
         assert (entry.posting.rule, entry.job_id, entry.posting.actor) == ("C-411", 7, "root")
 
 
+def test_an_operator_is_told_that_the_books_do_not_have_a_job(site):
+    with pytest.raises(RequestError, match="the books have no job '99'"):
+        site.write(ROOT, "refund", job="99")
+
+
 def test_only_who_manages_the_account_gives_back_and_others_learn_nothing(site):
     own = site.own()
     site.run(7, [own])
@@ -532,7 +537,7 @@ def test_a_statement_of_some_time_is_what_was_booked_in_it(site):
         for start in (NOW, NOW + DAY)
     ]
     assert parts == ["10", "20"]
-    for asked in ({}, {"month": "2027-13"}, {"month": "x"}, {"start": 5}, {"start": 5, "end": 5}):
+    for asked in ({"month": "2027-13"}, {"month": "x"}, {"start": 5}, {"start": 5, "end": 5}):
         with pytest.raises(RequestError):
             site.ask(ROOT, "statement", all=True, **asked)
 

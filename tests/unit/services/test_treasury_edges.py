@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from slurm_gpu_policy.errors import NotAllowed
-from tests.unit.services.treasuries import BOSS, MICRO, ROOT, Site
+from slurm_gpu_policy.errors import NotAllowed, RequestError
+from tests.unit.services.treasuries import BOSS, MICRO, ROOT, U1, Site
 
 
 @pytest.fixture
@@ -56,6 +56,39 @@ def test_a_coordinator_moves_money_down_and_beside(site, source, target):
     ask = {"amount": "1", "unit": "money", "from": source, "to": target}
     assert site.write(BOSS, "transfer", **ask)["written"]
     site.sound()
+
+
+@pytest.mark.parametrize(
+    "level", [{"account": "nlp-finetune"}, {"account": "nlp-finetune", "user": "u1"}]
+)
+def test_a_coordinator_grants_and_closes_below_an_account_that_has_a_limit_itself(site, level):
+    site.open("nlp")
+    site.open("nlp-finetune", level.get("user", ""))
+    gift = {**level, "amount": "5", "unit": "money"}
+    assert site.write(BOSS, "grant", **gift)["written"]
+    assert site.write(BOSS, "grant", **{**gift, "amount": "-5"})["written"]
+    with pytest.raises(NotAllowed):
+        site.write(U1, "grant", **gift)
+    assert site.write(BOSS, "close", **level)["written"]
+    site.sound()
+
+
+@pytest.mark.parametrize("level", [{"account": "nlp"}, {"account": "vision"}, {"account": "none"}])
+def test_a_coordinator_grants_nothing_to_their_own_account_nor_to_others(site, level):
+    site.open("nlp")
+    site.open("vision")
+    for name, more in (("grant", {"amount": "5", "unit": "money"}), ("close", {})):
+        with pytest.raises(NotAllowed, match="operators may"):
+            site.write(BOSS, name, **level, **more)
+    assert len(site.entries()) == 2
+
+
+def test_a_coordinator_does_not_insist_where_something_is_set_aside(site):
+    site.open("nlp")
+    fund = site.open("nlp-finetune")
+    more = str(-(fund.available + 1))
+    with pytest.raises(RequestError, match="available"):
+        site.write(BOSS, "grant", account="nlp-finetune", amount=more, unit="money", force=True)
 
 
 def test_a_long_table_is_imported_in_seconds(site):

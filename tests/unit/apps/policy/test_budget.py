@@ -118,6 +118,8 @@ def test_what_one_may_not_see_is_refused_with_code_1(gpu_policy, asked, books):
     [
         (100, (0, 0, 0), "...................."),
         (100, (50, 25, 10), "##########=====--..."),
+        (1_000_000, (1, 1, 1), "#=-................."),
+        (1_000_000, (999_998, 1, 0), "###################="),
         (100, (100, 0, 0), "####################"),
         (100, (90, 30, 0), "##################=>"),
         (100, (130, 0, 0), "###################>"),
@@ -261,8 +263,14 @@ def test_a_page_escapes_names_and_loads_nothing(gpu_policy, asked, books, tmp_pa
     assert "@media print" in text
 
 
-def test_a_months_or_a_span_is_needed(gpu_policy, asked):
-    for wrong in ([], ["--month", "x"], ["--from", "2027-01-01"], ["--month", "2027-01", "--to",
+def test_without_dates_a_statement_is_of_the_present_month(gpu_policy, asked, books):
+    found = gpu_policy("budget", "statement", "--all", "--format", "json").json
+    assert found["month"] == "2027-01"
+    assert found["total"]["runs"] > 0
+
+
+def test_a_month_or_a_whole_span_is_wanted(gpu_policy, asked):
+    for wrong in (["--month", "x"], ["--from", "2027-01-01"], ["--month", "2027-01", "--to",
                   "2027-02-01"], ["--from", "yesterday", "--to", "2027-01-01"]):  # fmt: skip
         assert gpu_policy("budget", "statement", *wrong).code == 2
     span = ("--from", "2027-01-01", "--to", "2027-02-01")
