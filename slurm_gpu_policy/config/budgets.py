@@ -119,7 +119,7 @@ class Ledger(Strict):
         default=None,
         ge=300,
         description="How long after a first warning a running job is ended whose budget is spent "
-        "beyond its overdraft (rule B-009); never if left out.",
+        "beyond its overdraft (rule B-009), at least `5m`; never if left out.",
     )
     unreachable: Literal["open", "closed"] = Field(
         default="open",

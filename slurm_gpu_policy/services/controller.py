@@ -302,11 +302,12 @@ class Controller:
         }
 
     def _books_status(self, *, leads: bool) -> dict[str, Any] | None:
-        """Return how the books stand; who does not lead does not keep them."""
+        """Return how the books stand; they are kept by who leads, and where Slurm can be read."""
         told = None if self._money is None else self._money.status()
-        if told is None or leads:
-            return told
         last = self._last
+        is_kept = leads and (last is None or last.ledger is not None)
+        if told is None or is_kept or not told["up_to_date"]:
+            return told
         problems = list(last.messages) if last is not None and last.messages else [_ELSEWHERE]
         return {**told, "up_to_date": False, "problems": problems}
 

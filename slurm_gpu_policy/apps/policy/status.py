@@ -68,7 +68,8 @@ def _books_lines(books: dict[str, Any]) -> list[str]:
             read = f"the accounting is read until {when(until)}"
         lines = [f"the books: {books['entries']} entries; {read}"]
         if books["uncovered_jobs"]:
-            lines.append(f"{counted(books['uncovered_jobs'], 'job')} wait for money")
+            wait = "waits" if books["uncovered_jobs"] == 1 else "wait"
+            lines.append(f"{counted(books['uncovered_jobs'], 'job')} {wait} for money")
     else:
         lines = ["the books are not kept at the moment; what is missing is made good later:"]
     return lines + [f"  {problem}" for problem in books["problems"]]

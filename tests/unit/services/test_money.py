@@ -106,6 +106,16 @@ def test_the_report_and_the_status_tell_how_the_books_stand(world):
     }  # fmt: skip
 
 
+def test_books_are_not_up_to_date_while_slurm_cannot_be_read(world):
+    world.tick()
+    before = world.told
+    world.slurm.unavailable(times=1)
+    world.tick()
+    assert world.told["up_to_date"] is False
+    assert world.told["problems"]
+    assert world.told["accounting_until"] == before["accounting_until"]
+
+
 def test_without_budgets_or_prices_nothing_is_kept_and_nothing_said():
     world = World(budgets={})
     assert world.tick().ledger is None
@@ -136,7 +146,7 @@ def test_an_entry_that_the_books_refuse_stops_what_is_about_money_and_nothing_el
     world, monkeypatch
 ):
     def refuse(*_args, **_fields):
-        raise ValueError("fund 1: a reservation would be negative")  # noqa: EM101
+        raise ValueError("fund 1: a reservation would be negative")  # noqa: EM101, TRY003
 
     monkeypatch.setattr(world.controller._money._charging, "run", refuse)
     report = world.tick()
