@@ -78,7 +78,7 @@ def measure(rounds: int = 300, kind: str = "native") -> dict[str, Any]:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
     from slurm_gpu_policy.model.ledger import Fund, FundView, LedgerState  # noqa: PLC0415
-    from slurm_gpu_policy.policy.budget_table import budget_table  # noqa: PLC0415
+    from slurm_gpu_policy.policy.ledger.budget_table import budget_table  # noqa: PLC0415
     from slurm_gpu_policy.policy.limits_table import table_text  # noqa: PLC0415
     from tests.builders import make_association, make_policy, make_snapshot  # noqa: PLC0415
     from tests.clusters import CHROOT_PYTHON, ROOT, PrivateCluster  # noqa: PLC0415

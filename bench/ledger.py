@@ -24,7 +24,7 @@ from slurm_gpu_policy.adapters.database.connection import Database
 from slurm_gpu_policy.adapters.database.ledger import DatabaseLedger
 from slurm_gpu_policy.adapters.database.upgrade import upgrade
 from slurm_gpu_policy.adapters.slurm import parse_accounting
-from slurm_gpu_policy.services.charge import Charging
+from slurm_gpu_policy.services.ledger.charge import Charging
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,10 +159,7 @@ def _associations() -> tuple[Association, ...]:
     rows = [("root", "", ""), ("lab", "", "root")]
     rows += [(f"account{n}", "", "lab") for n in range(ACCOUNTS)]
     rows += [(*_whose(n), "") for n in range(USERS)]
-    return tuple(
-        make_association(account, user, parent=parent)
-        for account, user, parent in rows
-    )
+    return tuple(make_association(account, user, parent=parent) for account, user, parent in rows)
 
 
 def _charging(address: str, slurm: _Slurm, clock: _Clock) -> Charging:

@@ -30,7 +30,7 @@ from slurm_gpu_policy.model.ledger import Claim, Cost, Fund, Posting, Use
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from slurm_gpu_policy.services.books import Books
+    from slurm_gpu_policy.services.ledger.books import Books
 
 NOW = 1_800_000_000
 ACCOUNTS = 100

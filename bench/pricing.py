@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from slurm_gpu_policy.model.ledger import Band, Prices, Tariff, Use
-from slurm_gpu_policy.policy.pricing import cost, costs
+from slurm_gpu_policy.policy.prices.pricing import cost, costs
 from slurm_gpu_policy.units import MICRO
 
 if TYPE_CHECKING:

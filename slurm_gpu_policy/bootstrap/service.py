@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.caller import Caller
     from slurm_gpu_policy.model.ledger import LedgerState
     from slurm_gpu_policy.model.snapshot import Snapshot
-    from slurm_gpu_policy.services.books import LedgerPort
     from slurm_gpu_policy.services.controller import Controller
     from slurm_gpu_policy.services.directory import Directory
-    from slurm_gpu_policy.services.money import Follower, Money
+    from slurm_gpu_policy.services.ledger.books import LedgerPort
+    from slurm_gpu_policy.services.ledger.money import Follower, Money
+    from slurm_gpu_policy.services.ledger.treasury import Treasury
     from slurm_gpu_policy.services.ports import (
         NotifyPort,
         ObserverPort,
         RecordsPort,
         SlurmPort,
     )
-    from slurm_gpu_policy.services.treasury import Treasury
 
 from slurm_gpu_policy import bootstrap
 
@@ -111,10 +111,10 @@ def _money_opener(
         from slurm_gpu_policy.adapters.database.ledger import DatabaseLedger  # noqa: PLC0415
         from slurm_gpu_policy.adapters.files.local import LocalFiles  # noqa: PLC0415
         from slurm_gpu_policy.adapters.slurm.limiting import CommandLimits  # noqa: PLC0415
-        from slurm_gpu_policy.services.charge import Charging  # noqa: PLC0415
-        from slurm_gpu_policy.services.enforcing import Enforcing  # noqa: PLC0415
-        from slurm_gpu_policy.services.money import Money  # noqa: PLC0415
-        from slurm_gpu_policy.services.warn import BudgetWarnings  # noqa: PLC0415
+        from slurm_gpu_policy.services.ledger.charge import Charging  # noqa: PLC0415
+        from slurm_gpu_policy.services.ledger.enforcing import Enforcing  # noqa: PLC0415
+        from slurm_gpu_policy.services.ledger.money import Money  # noqa: PLC0415
+        from slurm_gpu_policy.services.ledger.warn import BudgetWarnings  # noqa: PLC0415
 
         ledger = DatabaseLedger(database, cluster)
         enforcing = Enforcing(CommandLimits(policy.slurm.timeout), ledger, LocalFiles())
@@ -141,8 +141,8 @@ def _money_opener(
 def _treasury(policy: Policy, ledger: LedgerPort, present: Callable[[], Policy]) -> Treasury:
     """Return what answers requests to the books; it shares nothing else with a tick beside it."""
     from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
-    from slurm_gpu_policy.services.reconcile import Reconciling  # noqa: PLC0415
-    from slurm_gpu_policy.services.treasury import Treasury  # noqa: PLC0415
+    from slurm_gpu_policy.services.ledger.reconcile import Reconciling  # noqa: PLC0415
+    from slurm_gpu_policy.services.ledger.treasury import Treasury  # noqa: PLC0415
 
     slurm = bootstrap.connect(policy)
     return Treasury(
@@ -176,7 +176,7 @@ def make_own_treasury(policy: Policy) -> Treasury:
     from slurm_gpu_policy.adapters.identity import current_user  # noqa: PLC0415
     from slurm_gpu_policy.errors import SlurmUnreadable  # noqa: PLC0415
     from slurm_gpu_policy.model.snapshot import Part  # noqa: PLC0415
-    from slurm_gpu_policy.services.charge import Charging  # noqa: PLC0415
+    from slurm_gpu_policy.services.ledger.charge import Charging  # noqa: PLC0415
 
     need_controller_extra()
     slurm = bootstrap.connect(policy)

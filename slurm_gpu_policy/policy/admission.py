@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.decision import Decision, Reason
 from slurm_gpu_policy.policy import rules
-from slurm_gpu_policy.policy.estimate import cost_reasons
 from slurm_gpu_policy.policy.fitting import Need, Route
 from slurm_gpu_policy.policy.limits import (
     enforces,
@@ -21,7 +20,8 @@ from slurm_gpu_policy.policy.limits import (
     slurm_limits,
     sources,
 )
-from slurm_gpu_policy.policy.pricing import has_price, price_book, prices_at
+from slurm_gpu_policy.policy.prices.estimate import cost_reasons
+from slurm_gpu_policy.policy.prices.pricing import has_price, price_book, prices_at
 from slurm_gpu_policy.policy.routing import route
 from slurm_gpu_policy.policy.thresholds import Size, line_of, needs_approval
 from slurm_gpu_policy.units import counted, format_duration

@@ -42,6 +42,7 @@ from slurm_gpu_policy.model.action import Action
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.policy.guarantees import Guarantees
+from slurm_gpu_policy.policy.ledger.qos_rights import QosRights
 from slurm_gpu_policy.policy.pending import (
     age_order,
     controller_mark,
@@ -50,7 +51,6 @@ from slurm_gpu_policy.policy.pending import (
     points,
     task_count,
 )
-from slurm_gpu_policy.policy.qos_rights import QosRights
 from slurm_gpu_policy.units import counted, format_duration
 
 if TYPE_CHECKING:

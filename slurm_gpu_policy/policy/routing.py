@@ -9,7 +9,7 @@ from slurm_gpu_policy.model.decision import Reason
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.policy.fitting import Need, Route, fit_partition
 from slurm_gpu_policy.policy.gpu_kinds import Kind, gpu_kinds, wanted_kinds
-from slurm_gpu_policy.policy.pricing import cost, has_price, prices_at, use_of_request
+from slurm_gpu_policy.policy.prices.pricing import cost, has_price, prices_at, use_of_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def route(
         else:
             failures.append(found)
     if fits and need.request.max_cost_micros is not None:
-        from slurm_gpu_policy.policy.capping import cheapest  # noqa: PLC0415 - few ask for it
+        from slurm_gpu_policy.policy.prices.capping import cheapest  # noqa: PLC0415 - few ask for it
 
         chosen = cheapest(need, fits, need.request.max_cost_micros, policy.currency)
         if isinstance(chosen, Route):
@@ -209,7 +209,7 @@ def _capped(
     cap = need.request.max_cost_micros
     if cap is None or not isinstance(found, Route):
         return found
-    from slurm_gpu_policy.policy.capping import capped_on_cpus  # noqa: PLC0415 - few ask for it
+    from slurm_gpu_policy.policy.prices.capping import capped_on_cpus  # noqa: PLC0415 - few ask for it
 
     return capped_on_cpus(need, found, cap, currency)
 

@@ -11,7 +11,7 @@ from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.tag import workload_of
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.policy.pending import controller_mark, points, task_count
-from slurm_gpu_policy.policy.pricing import (
+from slurm_gpu_policy.policy.prices.pricing import (
     HOUR_SECONDS,
     cost,
     has_price,

@@ -18,18 +18,18 @@ from slurm_gpu_policy.model.people import People
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.model.tick import TickReport
 from slurm_gpu_policy.policy.approval import verdicts
+from slurm_gpu_policy.policy.ledger.over_budget import cover, kept_held
+from slurm_gpu_policy.policy.ledger.overspending import endings
 from slurm_gpu_policy.policy.ordering import site_factors
-from slurm_gpu_policy.policy.over_budget import cover, kept_held
 from slurm_gpu_policy.policy.over_quota import moves
-from slurm_gpu_policy.policy.overspending import endings
 from slurm_gpu_policy.policy.retry import retries
 from slurm_gpu_policy.policy.terms import Measured
 from slurm_gpu_policy.services.act import error_name
 from slurm_gpu_policy.services.control import Control
 from slurm_gpu_policy.services.history import History
 from slurm_gpu_policy.services.leading import Leading
+from slurm_gpu_policy.services.ledger.treasury import Treasury
 from slurm_gpu_policy.services.tick import PARTS, Tick, Wanted, decide
-from slurm_gpu_policy.services.treasury import Treasury
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.ledger import LedgerState
     from slurm_gpu_policy.model.snapshot import Snapshot
     from slurm_gpu_policy.services.directory import Directory
-    from slurm_gpu_policy.services.money import Money
+    from slurm_gpu_policy.services.ledger.money import Money
     from slurm_gpu_policy.services.ports import Clock, ObserverPort, RecordsPort, SlurmPort
     from slurm_gpu_policy.services.tick import Decider
 

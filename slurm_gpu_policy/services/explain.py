@@ -18,13 +18,13 @@ from slurm_gpu_policy.errors import (
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.policy.attempts import Attempts, attempts
-from slurm_gpu_policy.policy.budget import keeps_books
 from slurm_gpu_policy.policy.explaining.approval_words import Approval, approval_of
 from slurm_gpu_policy.policy.explaining.budget_words import budget_facts, waits_for_money
 from slurm_gpu_policy.policy.explaining.ending import ending_words
 from slurm_gpu_policy.policy.explaining.estimating import Estimate, estimated_start
 from slurm_gpu_policy.policy.explaining.obstacles import blocking, obstacles
 from slurm_gpu_policy.policy.explaining.waiting import NO_WORDS, needs_limits, places, waiting_words
+from slurm_gpu_policy.policy.ledger.budget import keeps_books
 from slurm_gpu_policy.policy.pending import is_eligible
 from slurm_gpu_policy.services.ports import AccountPort, ReadPort
 from slurm_gpu_policy.services.prospects import Prospects, hidden, prospects

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from slurm_gpu_policy.errors import Refused, SlurmRefused
 from slurm_gpu_policy.model.record import record
-from slurm_gpu_policy.policy.optimizing import (
+from slurm_gpu_policy.policy.prices.optimizing import (
     Choice,
     cheapest,
     in_order,
@@ -15,7 +15,7 @@ from slurm_gpu_policy.policy.optimizing import (
     variants,
     with_start,
 )
-from slurm_gpu_policy.policy.pricing import price_book
+from slurm_gpu_policy.policy.prices.pricing import price_book
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -142,7 +142,7 @@ class Submit:
         if self._promises is None:
             return decisions
         from slurm_gpu_policy.model.promise import Ask  # noqa: PLC0415 - few sites keep books
-        from slurm_gpu_policy.policy import affording  # noqa: PLC0415
+        from slurm_gpu_policy.policy.ledger import affording  # noqa: PLC0415
 
         asks = [
             Ask(
@@ -170,8 +170,8 @@ class Submit:
         """Return what would pass of a request whose budget is too small."""
         if promise.covered:
             return None
-        from slurm_gpu_policy.policy.affording import remedies  # noqa: PLC0415
-        from slurm_gpu_policy.policy.pricing import price_book  # noqa: PLC0415
+        from slurm_gpu_policy.policy.ledger.affording import remedies  # noqa: PLC0415
+        from slurm_gpu_policy.policy.prices.pricing import price_book  # noqa: PLC0415
 
         def others() -> Iterator[Decision]:
             if not decision.gpu_type:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.model.action import Action, Level, Outcome, Vote
     from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.snapshot import Snapshot
-    from slurm_gpu_policy.services.money import Money
+    from slurm_gpu_policy.services.ledger.money import Money
     from slurm_gpu_policy.services.orders import Order
     from slurm_gpu_policy.services.ports import Clock, RecordsPort, SlurmPort
 

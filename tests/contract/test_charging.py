@@ -7,8 +7,8 @@ import subprocess
 
 from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.model.snapshot import Part
-from slurm_gpu_policy.services.charge import Charging
-from slurm_gpu_policy.services.reconcile import Reconciling
+from slurm_gpu_policy.services.ledger.charge import Charging
+from slurm_gpu_policy.services.ledger.reconcile import Reconciling
 from tests.builders import make_policy
 from tests.fakes.books import FakeLedger
 

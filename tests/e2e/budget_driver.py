@@ -16,15 +16,15 @@ from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.adapters.files.local import LocalFiles
 from slurm_gpu_policy.adapters.slurm.limiting import CommandLimits
 from slurm_gpu_policy.model.ledger import Posting, Use
-from slurm_gpu_policy.policy.budget import Funds
+from slurm_gpu_policy.policy.ledger.budget import Funds
+from slurm_gpu_policy.policy.ledger.over_budget import cover
+from slurm_gpu_policy.policy.ledger.overspending import endings
 from slurm_gpu_policy.policy.limits_table import PARTS, table_text
-from slurm_gpu_policy.policy.over_budget import cover
 from slurm_gpu_policy.policy.over_quota import moves
-from slurm_gpu_policy.policy.overspending import endings
-from slurm_gpu_policy.policy.pricing import cost
-from slurm_gpu_policy.policy.tariffs import price_book
-from slurm_gpu_policy.services.charge import Charging
-from slurm_gpu_policy.services.enforcing import Enforcing
+from slurm_gpu_policy.policy.prices.pricing import cost
+from slurm_gpu_policy.policy.prices.tariffs import price_book
+from slurm_gpu_policy.services.ledger.charge import Charging
+from slurm_gpu_policy.services.ledger.enforcing import Enforcing
 from slurm_gpu_policy.services.tick import Tick
 from tests.fakes.books import FakeLedger
 from tests.fakes.records import FakeRecords

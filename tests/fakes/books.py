@@ -13,7 +13,7 @@ from tests.fakes.books_sums import changed, moved, need_small, problems
 
 
 class FakeLedger:
-    """Implements :class:`slurm_gpu_policy.services.books.LedgerPort`.
+    """Implements :class:`slurm_gpu_policy.services.ledger.books.LedgerPort`.
 
     ``failing`` (words) and ``fail_next(N)`` make blocks fail before anything is done;
     ``fail_after(N)`` makes the N-th call from now within blocks fail (0: the next), and the end of

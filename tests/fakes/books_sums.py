@@ -64,7 +64,7 @@ def changed(leg: Leg, posting: Posting) -> Leg:
 
 
 def problems(state):
-    """What services/books.py says of ``problems``, but for what this fake cannot get wrong."""
+    """What the port says of ``problems``, but for what this fake cannot get wrong."""
     funds = {
         fund_id: replace(fund, available=0, reserved=0, spent=0)
         for fund_id, fund in state.funds.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slurm_gpu_policy.errors import ControllerUnavailable
-from slurm_gpu_policy.services.promising import ask_fields, promise_of
+from slurm_gpu_policy.services.ledger.promising import ask_fields, promise_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

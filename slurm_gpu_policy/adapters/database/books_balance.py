@@ -57,7 +57,7 @@ class Changes:
         """Add one entry, and return its sequence.
 
         Raises:
-            ValueError: as :meth:`slurm_gpu_policy.services.books.Books.post` says.
+            ValueError: as :meth:`slurm_gpu_policy.services.ledger.books.Books.post` says.
         """
         if not 0 <= posting.amount <= LARGEST or abs(posting.gpu_seconds) > LARGEST:
             need_small((posting.amount, posting.gpu_seconds), f"a {posting.kind}")

@@ -1,4 +1,4 @@
-"""Reads the ledger's tables: implements :class:`slurm_gpu_policy.services.books.BooksView`."""
+"""Reads the ledger's tables: implements BooksView (services/ledger/books.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the ledger's tables: implements :class:`slurm_gpu_policy.services.books.Books`.
+"""Writes the ledger's tables: implements :class:`slurm_gpu_policy.services.ledger.books.Books`.
 
 Sums are made here, not in SQL: SQLite would turn one that is too large into a float. Nobody else
 writes meanwhile (ledger.py), so what was read stays true until it is written back.

@@ -1,4 +1,4 @@
-"""Implements :class:`slurm_gpu_policy.services.books.LedgerPort`.
+"""Implements :class:`slurm_gpu_policy.services.ledger.books.LedgerPort`.
 
 One database may serve several clusters: every row says which cluster it is about, and writers of
 each wait for one another.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from slurm_gpu_policy.adapters.database.connection import Database
-    from slurm_gpu_policy.services.books import Books, BooksView
+    from slurm_gpu_policy.services.ledger.books import Books, BooksView
 
 _CHECK_SECONDS = 600.0
 """How long one sum over all entries may take."""

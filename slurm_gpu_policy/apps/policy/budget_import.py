@@ -9,7 +9,7 @@ import click
 
 from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.errors import RequestError
-from slurm_gpu_policy.services.importing import COLUMNS, packed
+from slurm_gpu_policy.services.ledger.importing import COLUMNS, packed
 from slurm_gpu_policy.terminal.text import say, when
 from slurm_gpu_policy.units import counted
 

@@ -10,7 +10,7 @@ from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.apps.policy.budget import budget_json
 from slurm_gpu_policy.apps.policy.dates import date_time
 from slurm_gpu_policy.errors import RequestError
-from slurm_gpu_policy.policy.affording import amount_words
+from slurm_gpu_policy.policy.ledger.affording import amount_words
 from slurm_gpu_policy.terminal.table import Column, plain_table
 from slurm_gpu_policy.terminal.text import NOTHING, iso, safe
 from slurm_gpu_policy.units import counted, format_money

@@ -96,7 +96,7 @@ def _odd_prices(policy: Policy, source: bytes, path: str) -> list[dict[str, Any]
     """Return a warning for each price that is right and yet hardly meant."""
     from slurm_gpu_policy.adapters.clock import SystemClock  # noqa: PLC0415
     from slurm_gpu_policy.config.validation import locate  # noqa: PLC0415
-    from slurm_gpu_policy.policy.price_checks import odd_prices  # noqa: PLC0415
+    from slurm_gpu_policy.policy.prices.price_checks import odd_prices  # noqa: PLC0415
 
     line_of = locate(source, path)
     return [
@@ -136,7 +136,7 @@ def _live_warnings(policy: Policy, source: bytes, path: str) -> list[dict[str, A
 
 
 def _contents(policy: Policy) -> dict[str, Any]:
-    from slurm_gpu_policy.policy.pricing import price_book  # noqa: PLC0415
+    from slurm_gpu_policy.policy.prices.pricing import price_book  # noqa: PLC0415
 
     limits = policy.limits
     priced = price_book(policy)[0].prices.gpus

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.errors import RequestError
-from slurm_gpu_policy.policy.timetable import moment
+from slurm_gpu_policy.policy.prices.timetable import moment
 
 if TYPE_CHECKING:
     from slurm_gpu_policy.config.schema import Policy

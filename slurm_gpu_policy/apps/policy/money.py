@@ -37,7 +37,7 @@ def words(amount: str, unit: str, currency: str) -> str:
     """Return an amount for people; less than a GPU-hour to the second."""
     if unit != "money" and abs(int(amount)) < _HOUR_SECONDS:
         return f"{int(amount)} {GPU_SECONDS}"
-    from slurm_gpu_policy.policy.affording import amount_words  # noqa: PLC0415 - 10 ms
+    from slurm_gpu_policy.policy.ledger.affording import amount_words  # noqa: PLC0415 - 10 ms
 
     return amount_words(int(amount), "money" if unit == "money" else "gpu_seconds", currency)
 

@@ -15,7 +15,7 @@ from slurm_gpu_policy.terminal.text import NOTHING, iso, note, print_json, say, 
 from slurm_gpu_policy.units import format_money
 
 if TYPE_CHECKING:
-    from slurm_gpu_policy.policy.optimizing import Choice
+    from slurm_gpu_policy.policy.prices.optimizing import Choice
     from slurm_gpu_policy.services.optimize import Options
 
 _COLUMNS = (

@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.ledger import Cost
 from slurm_gpu_policy.policy import rules
-from slurm_gpu_policy.policy.affording import amount_words
-from slurm_gpu_policy.policy.budget import levels
-from slurm_gpu_policy.policy.over_budget import ASKED, HELD, MOVED, money_mark, over_budget_qos
+from slurm_gpu_policy.policy.ledger.affording import amount_words
+from slurm_gpu_policy.policy.ledger.budget import levels
+from slurm_gpu_policy.policy.ledger.over_budget import (
+    ASKED,
+    HELD,
+    MOVED,
+    money_mark,
+    over_budget_qos,
+)
 from slurm_gpu_policy.policy.pending import is_held, task_count
-from slurm_gpu_policy.policy.pricing import cost, longest_within
-from slurm_gpu_policy.policy.tariffs import price_book
-from slurm_gpu_policy.policy.usage_of import use_of_job
+from slurm_gpu_policy.policy.prices.pricing import cost, longest_within
+from slurm_gpu_policy.policy.prices.tariffs import price_book
+from slurm_gpu_policy.policy.prices.usage_of import use_of_job
 from slurm_gpu_policy.units import format_duration
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from functools import cache
 from types import MappingProxyType
 
 from slurm_gpu_policy.model.job import AccountingRecord, JobState
-from slurm_gpu_policy.services.charge import Charging
+from slurm_gpu_policy.services.ledger.charge import Charging
 from tests.builders import make_association, make_job, make_policy, make_snapshot
 from tests.fakes.clock import FakeClock
 

@@ -1,4 +1,4 @@
-"""What services/books.py promises, held against the fake, SQLite and PostgreSQL."""
+"""What services/ledger/books.py promises, held against the fake, SQLite and PostgreSQL."""
 
 # ruff: noqa: ARG005 - a table of cases, each called alike
 

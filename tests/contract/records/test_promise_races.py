@@ -12,9 +12,9 @@ from slurm_gpu_policy.adapters.database.ledger import DatabaseLedger
 from slurm_gpu_policy.model.caller import Caller
 from slurm_gpu_policy.model.ledger import Fund, Posting, Use
 from slurm_gpu_policy.model.promise import Ask
-from slurm_gpu_policy.policy.pricing import price_book
+from slurm_gpu_policy.policy.prices.pricing import price_book
 from slurm_gpu_policy.services.directory import Directory
-from slurm_gpu_policy.services.promising import Promising, ask_fields
+from slurm_gpu_policy.services.ledger.promising import Promising, ask_fields
 from slurm_gpu_policy.units import MICRO
 from tests.builders import make_policy
 from tests.contract.records.test_processes import child

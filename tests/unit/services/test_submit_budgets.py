@@ -10,7 +10,7 @@ from slurm_gpu_policy.model.caller import Caller
 from slurm_gpu_policy.services.submit import Submit
 from slurm_gpu_policy.units import MICRO
 from tests.builders import make_request
-from tests.unit.services.test_promising import Site
+from tests.unit.services.ledger.test_promising import Site
 from tests.unit.services.test_submit import PlainRenderer
 
 HOUR = 3600

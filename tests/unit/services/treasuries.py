@@ -8,7 +8,7 @@ from slurm_gpu_policy.model.caller import Caller
 from slurm_gpu_policy.model.ids import JobId
 from slurm_gpu_policy.model.ledger import Claim, Fund, Posting, Use
 from slurm_gpu_policy.services.directory import Directory
-from slurm_gpu_policy.services.treasury import Treasury
+from slurm_gpu_policy.services.ledger.treasury import Treasury
 from tests.builders import DAY, NOW, make_policy
 from tests.fakes.books import FakeLedger
 from tests.fakes.clock import FakeClock

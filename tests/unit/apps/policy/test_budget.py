@@ -319,7 +319,7 @@ def test_a_wrong_line_is_named_and_nothing_is_written(gpu_policy, asked, tmp_pat
 
 
 def test_an_export_has_every_entry(gpu_policy, asked, books, monkeypatch):
-    monkeypatch.setattr("slurm_gpu_policy.services.entries._PAGE", 2)
+    monkeypatch.setattr("slurm_gpu_policy.services.ledger.entries._PAGE", 2)
     rows = list(csv.DictReader(io.StringIO(gpu_policy("budget", "export").out)))
     found = gpu_policy("budget", "export", "--format", "json").json
     assert [int(row["entry_id"]) for row in rows] == [one.entry_id for one in books.entries()]

@@ -1,0 +1,1 @@
+"""Budgets: who has how much left, what is charged to whom, and what follows from it."""
