@@ -90,7 +90,7 @@ def test_funds_are_wanted_for_accounts_for_one_user_and_for_each():
     policy = make_policy(
         budgets={
             "NLP": {"amount": "5", "soft": 80, "overdraft": "1"},
-            "of-one": {"account": "nlp", "user": "u2", "gpu_hours": 2, "overdraft_gpu_hours": 1},
+            "of-one": {"account": "vision", "user": "u2", "gpu_hours": 2, "overdraft_gpu_hours": 1},
             "once-each": {"account": "nlp", "amount": "1", "each_user": True, "roll_over": 10},
         }
     )
@@ -101,7 +101,7 @@ def test_funds_are_wanted_for_accounts_for_one_user_and_for_each():
     assert [(f.account, f.user, f.unit, f.position, amount) for f, amount, _ in found] == [
         ("", "", "money", 0, 0),
         ("nlp", "", "money", 0, 5_000_000),
-        ("nlp", "u2", "gpu_seconds", 1, 7200),
+        ("vision", "u2", "gpu_seconds", 1, 7200),
         ("nlp", "u1", "money", 2, 1_000_000),
         ("nlp", "u2", "money", 2, 1_000_000),
     ]
