@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from slurm_gpu_policy.config.validation import validate
+from slurm_gpu_policy.policy.rules import KNOWN
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools/generate_docs.py"
@@ -58,3 +59,8 @@ def _example_policies():
 @pytest.mark.parametrize("text", [*_example_policies()])
 def test_a_policy_that_a_page_shows_is_right(text):
     assert validate(text.encode(), "policy.yaml")
+
+
+def test_every_rule_has_its_line_in_the_written_policy():
+    written = set(re.findall(r"^\| ([A-Z]-\d{3}) \|", (ROOT / "docs/policy.md").read_text(), re.M))
+    assert written == KNOWN
