@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import text
 
 from slurm_gpu_policy.adapters.database.books_balance import REFUNDS
+from slurm_gpu_policy.adapters.database.books_sums import Sums, halves_of, whole
 from slurm_gpu_policy.model.ledger import MOVES
 from slurm_gpu_policy.policy import rules
 
@@ -55,18 +56,6 @@ def _first(found: Iterator[str]) -> Iterator[str]:
         yield f"and {more} more of that kind"
 
 
-def _sum(expression: str) -> str:
-    """Return the two halves of a sum; see :func:`_whole`."""
-    return (
-        f"coalesce(sum(({expression}) / 4294967296), 0), "
-        f"coalesce(sum(({expression}) % 4294967296), 0)"
-    )
-
-
-def _whole(high: Any, low: Any) -> int:
-    return int(high) * 4294967296 + int(low)
-
-
 class _Check:
     def __init__(self, connection: Connection, cluster: str) -> None:
         self._connection = connection
@@ -75,9 +64,9 @@ class _Check:
             row.fund_id: row
             for row in self._rows("SELECT * FROM funds WHERE cluster = :cluster ORDER BY fund_id")
         }
-        self._sums = _Sums(
+        self._sums = Sums(
             self._rows(
-                f"SELECT fund_id, kind, source, target, count(*), {_sum('amount')} "
+                f"SELECT fund_id, kind, source, target, count(*), {halves_of('amount')} "
                 "FROM entries WHERE cluster = :cluster GROUP BY fund_id, kind, source, target "
                 "ORDER BY fund_id, kind, source, target"
             )
@@ -172,7 +161,7 @@ class _Check:
         for row in rows:
             for name in _LEGS:
                 stood = getattr(row, f"kept_{name}")
-                value = _whole(getattr(row, f"{name}_high"), getattr(row, f"{name}_low"))
+                value = whole(getattr(row, f"{name}_high"), getattr(row, f"{name}_low"))
                 if stood != value:
                     yield (
                         f"{_claim(row)}, fund {row.fund_id}: {name} is kept as {stood}, "
@@ -311,14 +300,14 @@ class _Check:
             kept[_budget(fund)] = kept.get(_budget(fund), 0) + value
         found = dict.fromkeys(kept, 0)
         rows = self._rows(
-            f"SELECT fund_id, source, {_sum('amount')} FROM entries WHERE cluster = :cluster "
+            f"SELECT fund_id, source, {halves_of('amount')} FROM entries WHERE cluster = :cluster "
             f"AND rule = '{rules.BUDGET_PERIOD}' AND kind IN ('grant', 'adjust') AND batch = '' "
             "GROUP BY fund_id, source"
         )
         for fund_id, source, high, low in rows:
             fund = self._funds.get(fund_id)
             if fund is not None and _budget(fund) in found:
-                found[_budget(fund)] += _whole(high, low) * (1 if source == "site" else -1)
+                found[_budget(fund)] += whole(high, low) * (1 if source == "site" else -1)
         for budget, value in kept.items():
             if found[budget] != value:
                 whose = " of ".join(repr(part) for part in budget if part)
@@ -329,41 +318,14 @@ class _Check:
 
     def _flying(self) -> dict[int, int]:
         rows = self._rows(
-            f"SELECT legs.fund_id, {_sum('legs.reserved')} FROM claims JOIN legs "
+            f"SELECT legs.fund_id, {halves_of('legs.reserved')} FROM claims JOIN legs "
             "ON legs.claim_id = claims.claim_id WHERE claims.cluster = :cluster "
             "AND claims.state <> 'ended' AND claims.state = 'running' GROUP BY legs.fund_id"
         )
-        return {fund_id: _whole(high, low) for fund_id, high, low in rows}
+        return {fund_id: whole(high, low) for fund_id, high, low in rows}
 
     def _rows(self, question: str) -> Iterable[Any]:
         return self._connection.execute(text(question), {"cluster": self._cluster})
-
-
-class _Sums:
-    """Sums of entries by fund and move."""
-
-    def __init__(self, rows: Iterable[Any]) -> None:
-        self._rows: dict[int, list[tuple[str, str, str, int, int]]] = {}
-        for fund_id, kind, source, target, count, high, low in rows:
-            move = (kind, source, target, count, _whole(high, low))
-            self._rows.setdefault(fund_id, []).append(move)
-
-    def fund_ids(self) -> set[int]:
-        return set(self._rows)
-
-    def entries(self, fund_id: int) -> int:
-        return sum(move[3] for move in self._rows.get(fund_id, ()))
-
-    def bucket(self, fund_id: int, bucket: str) -> int:
-        return sum(
-            amount * ((target == bucket) - (source == bucket))
-            for _, source, target, _, amount in self._rows.get(fund_id, ())
-        )
-
-    def moves(self) -> Iterator[tuple[int, str, str, str, int]]:
-        for fund_id, moves in self._rows.items():
-            for kind, source, target, count, _ in moves:
-                yield fund_id, kind, source, target, count
 
 
 _BUCKETS: Final = ("available", "reserved", "spent")

@@ -146,7 +146,8 @@ CLAIMS = Table(
     CheckConstraint("state IN ('promised', 'pending', 'running', 'ended')", name="claims_state"),
     CheckConstraint("(job_id IS NULL) = (submit_time IS NULL)", name="claims_run"),
     CheckConstraint("job_id IS NOT NULL OR token <> ''", name="claims_promise"),
-    Index("claims_by_run", "cluster", "job_id", "submit_time", unique=True),
+    # Job ids first: where PostgreSQL has no statistics yet, it would go through a whole cluster.
+    Index("claims_by_run", "job_id", "submit_time", "cluster", unique=True),
     Index(
         "claims_by_promise",
         "cluster",

@@ -24,7 +24,7 @@ from tests.fakes.slurm import FakeSlurm
 
 HOUR = 3600
 RACERS = 50
-POLICY = make_policy(gpu_types={"h100": {"price_per_hour": "1"}})
+POLICY = make_policy(gpu_types={"h100": {"price_per_hour": "1"}}, ledger={"keep": True})
 
 
 def racer(address, number):

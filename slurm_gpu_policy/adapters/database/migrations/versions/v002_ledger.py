@@ -95,7 +95,7 @@ def _make_claims() -> None:
         sa.CheckConstraint("job_id IS NOT NULL OR token <> ''", name="claims_promise"),
         sqlite_autoincrement=True,
     )
-    op.create_index("claims_by_run", "claims", ["cluster", "job_id", "submit_time"], unique=True)
+    op.create_index("claims_by_run", "claims", ["job_id", "submit_time", "cluster"], unique=True)
     _partial_index("claims_by_promise", ["cluster", "token"], "job_id IS NULL", unique=True)
     _partial_index("claims_by_token", ["cluster", "token"], "token <> ''")
     _partial_index("claims_promised", ["cluster", "user_name"], "state = 'promised'")
