@@ -52,6 +52,9 @@ class Site:
     def write(self, **changes):
         """Write the policy file with *changes*."""
         self.policy |= changes
+        # Where it does not say otherwise it is the machine's own.
+        table = {"table": str(self.folder / "budgets.lua")}
+        self.policy["ledger"] = table | self.policy.get("ledger", {})
         self.file.write_text(yaml.safe_dump(self.policy))
 
     def environment(self, **more):
