@@ -27,7 +27,8 @@ from slurm_gpu_policy.adapters.database.connection import Database
 from slurm_gpu_policy.adapters.database.ledger import DatabaseLedger
 from slurm_gpu_policy.adapters.database.upgrade import upgrade
 from slurm_gpu_policy.model.ids import JobId
-from slurm_gpu_policy.model.ledger import Claim, Cost, Fund, Posting, Use
+from slurm_gpu_policy.model.ledger import Claim, Fund, Posting
+from slurm_gpu_policy.model.prices import Cost, Use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

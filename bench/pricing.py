@@ -21,7 +21,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from slurm_gpu_policy.model.ledger import Band, Prices, Tariff, Use
+from slurm_gpu_policy.model.prices import Band, Prices, Tariff, Use
 from slurm_gpu_policy.policy.prices.pricing import cost, costs
 from slurm_gpu_policy.units import MICRO
 

@@ -135,7 +135,7 @@ def make_submit(
 
 def make_promises(policy: Policy) -> PromisePort | None:
     """Return the site's books, to set amounts aside in; ``None`` where it keeps none."""
-    from slurm_gpu_policy.policy.ledger.budget import keeps_books  # noqa: PLC0415
+    from slurm_gpu_policy.policy.ledger.keeping import keeps_books  # noqa: PLC0415
 
     if not keeps_books(policy):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Literal
 
-from slurm_gpu_policy.model.ledger import Use
+from slurm_gpu_policy.model.prices import Use
 from slurm_gpu_policy.model.record import record
 
 Kind = Literal["admit", "hold", "refuse"]

@@ -11,14 +11,15 @@ from dataclasses import field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
+from slurm_gpu_policy.model.prices import Cost, Use
 from slurm_gpu_policy.model.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slurm_gpu_policy.model.ids import JobId
+    from slurm_gpu_policy.model.prices import Unit
 
-Unit = Literal["money", "gpu_seconds"]
 Bucket = Literal["site", "available", "reserved", "spent"]
 Kind = Literal["grant", "reserve", "charge", "release", "refund", "adjust", "expire", "transfer"]
 ClaimState = Literal["promised", "pending", "running", "ended"]
@@ -39,35 +40,6 @@ MOVES: Final[Mapping[Kind, frozenset[tuple[Bucket, Bucket]]]] = MappingProxyType
 back a part of an earlier one, where a job's end came to be known only after its period's."""
 
 _NO_GPUS: Mapping[str, int] = MappingProxyType({})
-
-
-@record
-class Cost:
-    """What something costs, in both units."""
-
-    micros: int = 0
-    gpu_seconds: int = 0
-
-    def amount(self, unit: Unit) -> int:
-        """Return it in the unit of a fund."""
-        return self.micros if unit == "money" else self.gpu_seconds
-
-
-@record
-class Use:
-    """What a job holds while it runs, as far as prices ask for it."""
-
-    gpus: Mapping[str, int] = field(default_factory=lambda: _NO_GPUS)
-    """By Slurm's name of the GPU type, ``""`` where it names none."""
-    cpus: int = 0
-    memory_mb: int = 0
-    partition: str = ""
-    qos: str = ""
-
-    @property
-    def gpu_count(self) -> int:
-        """GPUs of all types."""
-        return sum(self.gpus.values())
 
 
 @record
@@ -204,47 +176,6 @@ class Entry:
     job_id: JobId | None = None
     submit_time: int | None = None
     restart: int = 0
-
-
-@record
-class Band:
-    """A time of the week with a factor of its own; ``start`` and ``end`` in seconds of the day.
-
-    An end that is not after the start lies on the next day; ``days`` are those it starts on,
-    Monday is 0.
-    """
-
-    days: frozenset[int]
-    start: int
-    end: int
-    factor: int
-
-
-@record
-class Prices:
-    """One set of prices: micro-units per hour, and factors in millionths."""
-
-    gpus: Mapping[str, int] = field(default_factory=lambda: _NO_GPUS)
-    """Per GPU by Slurm's name of the type; ``""`` for GPUs without one."""
-    gpus_by_partition: Mapping[str, int] = field(default_factory=lambda: _NO_GPUS)
-    """Per GPU without a type, by partition, where that tells types apart."""
-    cpu: int = 0
-    memory_gib: int = 0
-    qos: Mapping[str, int] = field(default_factory=lambda: _NO_GPUS)
-    partitions: Mapping[str, int] = field(default_factory=lambda: _NO_GPUS)
-    bands: tuple[Band, ...] = ()
-    """The first that a moment lies in has its factor; elsewhere it is one."""
-    timezone: str = "UTC"
-    minimum: int = 0
-    """Rule C-405: least that a run costs which began under these prices and is not free."""
-
-
-@record
-class Tariff:
-    """Prices that hold from ``since`` (Unix seconds) until the next tariff's."""
-
-    since: int
-    prices: Prices
 
 
 @record

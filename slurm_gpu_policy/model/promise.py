@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from slurm_gpu_policy.model.record import record
 
 if TYPE_CHECKING:
-    from slurm_gpu_policy.model.ledger import Unit, Use
+    from slurm_gpu_policy.model.prices import Unit, Use
 
 
 @record

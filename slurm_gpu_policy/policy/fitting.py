@@ -6,7 +6,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.model.decision import Reason
-from slurm_gpu_policy.model.ledger import Use
+from slurm_gpu_policy.model.prices import Use
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.request import UNLIMITED
 from slurm_gpu_policy.policy import rules
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Workload
     from slurm_gpu_policy.model.cluster import Node, Partition
-    from slurm_gpu_policy.model.ledger import Tariff
+    from slurm_gpu_policy.model.prices import Tariff
     from slurm_gpu_policy.model.request import Request
     from slurm_gpu_policy.policy.gpu_kinds import Kind
 

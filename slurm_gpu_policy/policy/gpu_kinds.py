@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Cluster, Policy, Workload
     from slurm_gpu_policy.model.cluster import Node
-    from slurm_gpu_policy.model.ledger import Prices
+    from slurm_gpu_policy.model.prices import Prices
     from slurm_gpu_policy.model.request import Request
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.policy import rules
-from slurm_gpu_policy.policy.ledger.budget import keeps_books
+from slurm_gpu_policy.policy.ledger.keeping import keeps_books
 from slurm_gpu_policy.policy.prices.pricing import price_book, prices_at
 
 if TYPE_CHECKING:

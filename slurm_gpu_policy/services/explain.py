@@ -24,7 +24,7 @@ from slurm_gpu_policy.policy.explaining.ending import ending_words
 from slurm_gpu_policy.policy.explaining.estimating import Estimate, estimated_start
 from slurm_gpu_policy.policy.explaining.obstacles import blocking, obstacles
 from slurm_gpu_policy.policy.explaining.waiting import NO_WORDS, needs_limits, places, waiting_words
-from slurm_gpu_policy.policy.ledger.budget import keeps_books
+from slurm_gpu_policy.policy.ledger.keeping import keeps_books
 from slurm_gpu_policy.policy.pending import is_eligible
 from slurm_gpu_policy.services.ports import AccountPort, ReadPort
 from slurm_gpu_policy.services.prospects import Prospects, hidden, prospects
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.job import AccountingRecord, Job, JobDetail
-    from slurm_gpu_policy.model.ledger import Unit
+    from slurm_gpu_policy.model.prices import Unit
     from slurm_gpu_policy.model.snapshot import Snapshot
     from slurm_gpu_policy.policy.explaining.waiting import Place, Words
 

@@ -15,7 +15,8 @@ from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.adapters.files.local import LocalFiles
 from slurm_gpu_policy.adapters.slurm.limiting import CommandLimits
-from slurm_gpu_policy.model.ledger import Posting, Use
+from slurm_gpu_policy.model.ledger import Posting
+from slurm_gpu_policy.model.prices import Use
 from slurm_gpu_policy.policy.ledger.budget import Funds
 from slurm_gpu_policy.policy.ledger.over_budget import cover
 from slurm_gpu_policy.policy.ledger.overspending import endings

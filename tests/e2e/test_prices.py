@@ -12,7 +12,7 @@ import pytest
 
 from slurm_gpu_policy.adapters.clock import SystemClock
 from slurm_gpu_policy.adapters.slurm import quantities
-from slurm_gpu_policy.model.ledger import Use
+from slurm_gpu_policy.model.prices import Use
 from slurm_gpu_policy.policy.prices.pricing import cost, price_book
 from slurm_gpu_policy.policy.prices.usage_of import gpus_in
 from slurm_gpu_policy.units import format_money

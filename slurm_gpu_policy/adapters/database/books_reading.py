@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from slurm_gpu_policy.model.ids import JobId
-    from slurm_gpu_policy.model.ledger import Claim, Entry, Fund, Kind, Tariff
+    from slurm_gpu_policy.model.ledger import Claim, Entry, Fund, Kind
+    from slurm_gpu_policy.model.prices import Tariff
 
 _FEW_FUNDS = 8
 """Of so many funds entries are read one fund at a time, by their index, and merged."""

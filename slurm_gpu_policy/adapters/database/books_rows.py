@@ -12,18 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from slurm_gpu_policy.adapters.database.tables import CLAIMS, ENTRIES, FUNDS, LEGS, storable
 from slurm_gpu_policy.model.ids import JobId
-from slurm_gpu_policy.model.ledger import (
-    Band,
-    Claim,
-    Cost,
-    Entry,
-    Fund,
-    Leg,
-    Posting,
-    Prices,
-    Tariff,
-    Use,
-)
+from slurm_gpu_policy.model.ledger import Claim, Entry, Fund, Leg, Posting
+from slurm_gpu_policy.model.prices import Band, Cost, Prices, Tariff, Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

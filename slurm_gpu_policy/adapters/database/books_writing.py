@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from slurm_gpu_policy.model.ledger import Claim, ClaimState, Fund, Posting, Tariff
+    from slurm_gpu_policy.model.ledger import Claim, ClaimState, Fund, Posting
+    from slurm_gpu_policy.model.prices import Tariff
 
 _STATE: Final = CLAIM_COLUMNS.index("state")
 _RUN: Final = slice(CLAIM_COLUMNS.index("job_id"), CLAIM_COLUMNS.index("submit_time") + 1)

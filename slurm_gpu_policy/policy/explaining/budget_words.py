@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slurm_gpu_policy.model.ledger import Cost
+from slurm_gpu_policy.model.prices import Cost
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.policy.ledger.affording import amount_words
 from slurm_gpu_policy.policy.ledger.budget import levels
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.job import Job
-    from slurm_gpu_policy.model.ledger import Unit
+    from slurm_gpu_policy.model.prices import Unit
 
 _MINUTE = 60
 LIMIT_REASONS = frozenset({"AssocGrpGRESMinutes", "AssocGrpBillingMinutes"})

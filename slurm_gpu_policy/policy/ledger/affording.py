@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.decision import Decision
-    from slurm_gpu_policy.model.ledger import Tariff, Unit, Use
+    from slurm_gpu_policy.model.prices import Tariff, Unit, Use
     from slurm_gpu_policy.model.promise import Promise, Purse
 
 MINUTE_SECONDS = 60

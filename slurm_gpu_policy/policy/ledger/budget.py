@@ -18,8 +18,8 @@ from slurm_gpu_policy.policy.ledger.affording import amount_words
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from slurm_gpu_policy.config.schema import Policy
-    from slurm_gpu_policy.model.ledger import Bucket, Cost, Fund, Kind, Unit
+    from slurm_gpu_policy.model.ledger import Bucket, Fund, Kind
+    from slurm_gpu_policy.model.prices import Cost, Unit
 
 Level = tuple[str, str]
 """An account, and a user in it or ``""``; the cluster's own is ``("", "")``."""
@@ -37,13 +37,6 @@ class Short:
     left: int
     """Available, and what may be overdrawn; may be negative."""
     needed: int
-
-
-def keeps_books(policy: Policy) -> bool:
-    """Whether the site wants books: it says so, or has budgets or prices for them."""
-    if policy.ledger.keep is not None:
-        return policy.ledger.keep
-    return bool(policy.budgets) or policy.pricing is not None
 
 
 def levels(account: str, user: str, parents: Mapping[str, str]) -> tuple[Level, ...]:

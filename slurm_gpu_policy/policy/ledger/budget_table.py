@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from slurm_gpu_policy.config.schema import Policy
-    from slurm_gpu_policy.model.ledger import LedgerState, Prices
+    from slurm_gpu_policy.model.ledger import LedgerState
+    from slurm_gpu_policy.model.prices import Prices
     from slurm_gpu_policy.model.snapshot import Snapshot
 
 _MICRO: Final = 1_000_000

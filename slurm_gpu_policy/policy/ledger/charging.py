@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from slurm_gpu_policy.model.ledger import Cost
+from slurm_gpu_policy.model.prices import Cost
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.policy.ledger.budget import CLUSTER, short_of
@@ -18,7 +18,8 @@ from slurm_gpu_policy.policy.prices.pricing import costs, prices_at
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from slurm_gpu_policy.model.ledger import Bucket, Claim, Fund, Kind, Tariff, Unit, Use
+    from slurm_gpu_policy.model.ledger import Bucket, Claim, Fund, Kind
+    from slurm_gpu_policy.model.prices import Tariff, Unit, Use
     from slurm_gpu_policy.policy.ledger.budget import Funds, Line, Shelf, Short
 
 HOUR_SECONDS: Final = 3600

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slurm_gpu_policy.model.ledger import Claim, Cost
+from slurm_gpu_policy.model.ledger import Claim
+from slurm_gpu_policy.model.prices import Cost
 from slurm_gpu_policy.policy.pending import task_count
 from slurm_gpu_policy.policy.prices.pricing import use_of_job, use_of_run
 
 if TYPE_CHECKING:
     from slurm_gpu_policy.model.job import AccountingRecord, Job
-    from slurm_gpu_policy.model.ledger import ClaimState, Use
+    from slurm_gpu_policy.model.ledger import ClaimState
+    from slurm_gpu_policy.model.prices import Use
 
 NOTHING = Cost()
 

@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from slurm_gpu_policy.model.action import Action
-from slurm_gpu_policy.model.ledger import Cost
+from slurm_gpu_policy.model.prices import Cost
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.policy import rules
 from slurm_gpu_policy.policy.approval import is_held_by_operator

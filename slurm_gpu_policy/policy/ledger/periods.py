@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.config.budgets import Budget
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.account import Association
-    from slurm_gpu_policy.model.ledger import Unit
+    from slurm_gpu_policy.model.prices import Unit
 
 Kind = Literal["month", "quarter", "year", "once"]
 _MONTHS: Final[dict[str, int]] = {"month": 1, "quarter": 3, "year": 12}

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.cluster import Partition
-    from slurm_gpu_policy.model.ledger import LedgerState, Prices
+    from slurm_gpu_policy.model.ledger import LedgerState
     from slurm_gpu_policy.model.limit_use import LimitUse
+    from slurm_gpu_policy.model.prices import Prices
     from slurm_gpu_policy.model.snapshot import Snapshot
     from slurm_gpu_policy.policy.ledger.budget import Level
 

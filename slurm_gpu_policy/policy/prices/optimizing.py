@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Cluster, Policy
     from slurm_gpu_policy.model.decision import Decision
-    from slurm_gpu_policy.model.ledger import Tariff
+    from slurm_gpu_policy.model.prices import Tariff
     from slurm_gpu_policy.model.request import Request
     from slurm_gpu_policy.model.snapshot import Snapshot
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.pricing import Hours
     from slurm_gpu_policy.config.schema import Policy
-    from slurm_gpu_policy.model.ledger import Band
+    from slurm_gpu_policy.model.prices import Band
 
 _MINUTE = 60
 

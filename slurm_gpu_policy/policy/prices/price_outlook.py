@@ -14,7 +14,7 @@ from slurm_gpu_policy.policy.prices.pricing import changes, cost, longest_within
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from slurm_gpu_policy.model.ledger import Tariff, Use
+    from slurm_gpu_policy.model.prices import Tariff, Use
 
 _WEEK: Final = 7 * 86_400
 _YEAR: Final = 366 * 86_400

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from slurm_gpu_policy.model.ledger import Cost
+from slurm_gpu_policy.model.prices import Cost
 from slurm_gpu_policy.policy.prices.tariffs import in_force, price_book, prices_at
 from slurm_gpu_policy.policy.prices.timetable import Timetable
 from slurm_gpu_policy.policy.prices.usage_of import use_of_job, use_of_request, use_of_run
@@ -20,7 +20,7 @@ from slurm_gpu_policy.units import MICRO
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from slurm_gpu_policy.model.ledger import Prices, Tariff, Use
+    from slurm_gpu_policy.model.prices import Prices, Tariff, Use
 
 __all__ = [
     "HOUR_SECONDS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
-from slurm_gpu_policy.model.ledger import Band, Prices, Tariff
+from slurm_gpu_policy.model.prices import Band, Prices, Tariff
 from slurm_gpu_policy.policy.prices.timetable import moment
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from slurm_gpu_policy.units import MICRO
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from slurm_gpu_policy.model.ledger import Band
+    from slurm_gpu_policy.model.prices import Band
 
 DAY_SECONDS: Final = 86_400
 WEEK_SECONDS: Final = 7 * DAY_SECONDS

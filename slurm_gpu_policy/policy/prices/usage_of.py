@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from slurm_gpu_policy.errors import RequestError
-from slurm_gpu_policy.model.ledger import Use
+from slurm_gpu_policy.model.prices import Use
 from slurm_gpu_policy.policy.pending import controller_mark, points
 from slurm_gpu_policy.units import parse_memory
 

@@ -10,7 +10,7 @@ from slurm_gpu_policy.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from slurm_gpu_policy.model.ledger import Unit
+    from slurm_gpu_policy.model.prices import Unit
 
 _LONGEST_NAME: Final = 255
 _LONGEST_REASON: Final = 500

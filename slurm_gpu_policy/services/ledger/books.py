@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from slurm_gpu_policy.model.ids import JobId
-    from slurm_gpu_policy.model.ledger import Claim, Entry, Fund, FundView, Kind, Posting, Tariff
+    from slurm_gpu_policy.model.ledger import Claim, Entry, Fund, FundView, Kind, Posting
+    from slurm_gpu_policy.model.prices import Tariff
 
 
 class BooksView(Protocol):

@@ -11,11 +11,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from slurm_gpu_policy.errors import SlurmError
-from slurm_gpu_policy.model.ledger import Cost, LedgerState
+from slurm_gpu_policy.model.ledger import LedgerState
+from slurm_gpu_policy.model.prices import Cost
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.model.tag import SUBMIT, read_tag
 from slurm_gpu_policy.policy import rules
-from slurm_gpu_policy.policy.ledger.budget import Funds, keeps_books, short_words
+from slurm_gpu_policy.policy.ledger.budget import Funds, short_words
 from slurm_gpu_policy.policy.ledger.charging import (
     HOUR_SECONDS,
     Priced,
@@ -25,6 +26,7 @@ from slurm_gpu_policy.policy.ledger.charging import (
     total,
 )
 from slurm_gpu_policy.policy.ledger.claims import left_queue, never_ran, ran, running, waiting
+from slurm_gpu_policy.policy.ledger.keeping import keeps_books
 from slurm_gpu_policy.policy.pending import task_count
 from slurm_gpu_policy.policy.prices.pricing import cost, in_force, price_book, use_of_job
 from slurm_gpu_policy.services.ledger.funding import Funding, Terms
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.job import AccountingRecord, Job
-    from slurm_gpu_policy.model.ledger import Claim, Unit, Use
+    from slurm_gpu_policy.model.ledger import Claim
+    from slurm_gpu_policy.model.prices import Unit, Use
     from slurm_gpu_policy.model.snapshot import Snapshot
     from slurm_gpu_policy.policy.ledger.budget import Level, Line, Short
     from slurm_gpu_policy.policy.ledger.charging import Part

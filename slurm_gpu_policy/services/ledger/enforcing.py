@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slurm_gpu_policy.errors import NotAllowed, PolicyLayerError
-from slurm_gpu_policy.policy.ledger.budget import keeps_books
 from slurm_gpu_policy.policy.ledger.budget_table import budget_table
+from slurm_gpu_policy.policy.ledger.keeping import keeps_books
 from slurm_gpu_policy.services.ledger.slurm_limits import SlurmLimits
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.config.schema import Policy
     from slurm_gpu_policy.model.caller import Caller
-    from slurm_gpu_policy.model.ledger import Posting, Unit
+    from slurm_gpu_policy.model.ledger import Posting
+    from slurm_gpu_policy.model.prices import Unit
     from slurm_gpu_policy.services.ledger.books import Books
     from slurm_gpu_policy.services.ledger.membership import Membership
     from slurm_gpu_policy.services.ledger.writing import Writing

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_gpu_policy.errors import PolicyLayerError, RecordsUnavailable, SlurmError
 from slurm_gpu_policy.model.tick import LedgerReport
-from slurm_gpu_policy.policy.ledger.budget import keeps_books
+from slurm_gpu_policy.policy.ledger.keeping import keeps_books
 from slurm_gpu_policy.services.ledger.funding import READ_UNTIL
 
 if TYPE_CHECKING:

@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from slurm_gpu_policy.errors import NotAllowed, RequestError
-from slurm_gpu_policy.model.ledger import Claim, Cost, Posting, Use
+from slurm_gpu_policy.model.ledger import Claim, Posting
+from slurm_gpu_policy.model.prices import Cost, Use
 from slurm_gpu_policy.model.promise import Ask, Promise, Purse
 from slurm_gpu_policy.model.snapshot import Part
 from slurm_gpu_policy.policy import rules
-from slurm_gpu_policy.policy.ledger.budget import Funds, keeps_books
+from slurm_gpu_policy.policy.ledger.budget import Funds
+from slurm_gpu_policy.policy.ledger.keeping import keeps_books
 from slurm_gpu_policy.policy.prices.pricing import HOUR_SECONDS, cost, in_force, price_book
 from slurm_gpu_policy.units import MICRO
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from slurm_gpu_policy.model.ledger import Cost
+from slurm_gpu_policy.model.prices import Cost
 from slurm_gpu_policy.model.record import record
 from slurm_gpu_policy.policy.ledger.budget import CLUSTER
 from slurm_gpu_policy.policy.prices.pricing import cost
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from slurm_gpu_policy.model.ids import JobId
     from slurm_gpu_policy.model.job import AccountingRecord
-    from slurm_gpu_policy.model.ledger import Claim, Fund, Tariff
+    from slurm_gpu_policy.model.ledger import Claim, Fund
+    from slurm_gpu_policy.model.prices import Tariff
     from slurm_gpu_policy.services.ledger.books import BooksView, LedgerPort
     from slurm_gpu_policy.services.ports import AccountPort
 

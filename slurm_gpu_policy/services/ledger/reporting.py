@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from slurm_gpu_policy.model.ids import JobId
-    from slurm_gpu_policy.model.ledger import FundView, Unit
+    from slurm_gpu_policy.model.ledger import FundView
+    from slurm_gpu_policy.model.prices import Unit
     from slurm_gpu_policy.policy.ledger.budget import Level
     from slurm_gpu_policy.services.ledger.books import BooksView
     from slurm_gpu_policy.services.ledger.funding import Terms

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from slurm_gpu_policy.errors import ControllerUnavailable, RequestError
-from slurm_gpu_policy.policy.ledger.budget import keeps_books
+from slurm_gpu_policy.policy.ledger.keeping import keeps_books
 from slurm_gpu_policy.services.ledger import asked as fields
 from slurm_gpu_policy.services.ledger.entries import page
 from slurm_gpu_policy.services.ledger.granting import Granting, need_operator

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from slurm_gpu_policy.model.ids import JobId
-from slurm_gpu_policy.model.ledger import Claim, Cost, Fund, Posting, Use
+from slurm_gpu_policy.model.ledger import Claim, Fund, Posting
+from slurm_gpu_policy.model.prices import Cost, Use
 
 NOW = 1_800_000_000
 HOUR = 3600

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from slurm_gpu_policy.model.ledger import MOVES, Band, Cost, FundView, Leg, Prices, Tariff
+from slurm_gpu_policy.model.ledger import MOVES, FundView, Leg
+from slurm_gpu_policy.model.prices import Band, Cost, Prices, Tariff
 from tests.contract.ledger.scenes import (
     NOW,
     balances,

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from slurm_gpu_policy.adapters.database.connection import Database
 from slurm_gpu_policy.adapters.database.ledger import DatabaseLedger
 from slurm_gpu_policy.adapters.database.upgrade import upgrade
-from slurm_gpu_policy.model.ledger import MOVES, Cost, Prices, Tariff
+from slurm_gpu_policy.model.ledger import MOVES
+from slurm_gpu_policy.model.prices import Cost, Prices, Tariff
 from tests.contract.ledger.scenes import NOW, everything, fund, posting, promise, run
 from tests.fakes.books import FakeLedger
 

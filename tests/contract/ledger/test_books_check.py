@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from slurm_gpu_policy.model.ledger import Cost
+from slurm_gpu_policy.model.prices import Cost
 from tests.contract.ledger.scenes import (
     HOUR,
     NOW,

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from slurm_gpu_policy.adapters.database.connection import Database
 from slurm_gpu_policy.adapters.database.ledger import DatabaseLedger
-from slurm_gpu_policy.model.ledger import Cost
+from slurm_gpu_policy.model.prices import Cost
 from tests.contract.ledger.scenes import (
     NOW,
     balances,

@@ -17,7 +17,7 @@ from slurm_gpu_policy.adapters.database.ledger import DatabaseLedger
 from slurm_gpu_policy.adapters.database.records import DatabaseRecords
 from slurm_gpu_policy.adapters.database.upgrade import upgrade
 from slurm_gpu_policy.errors import RecordsUnavailable
-from slurm_gpu_policy.model.ledger import Use
+from slurm_gpu_policy.model.prices import Use
 from tests.contract.ledger.scenes import (
     NOW,
     ended,

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from slurm_gpu_policy.model.cluster import ClusterConfig
-from slurm_gpu_policy.model.ledger import Band, Prices, Tariff, Use
+from slurm_gpu_policy.model.prices import Band, Prices, Tariff, Use
 from slurm_gpu_policy.policy.admission import decide
 from slurm_gpu_policy.units import MICRO
 from tests.builders import make_policy, make_request, make_snapshot

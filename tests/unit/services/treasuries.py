@@ -6,7 +6,8 @@ import itertools
 
 from slurm_gpu_policy.model.caller import Caller
 from slurm_gpu_policy.model.ids import JobId
-from slurm_gpu_policy.model.ledger import Claim, Fund, Posting, Use
+from slurm_gpu_policy.model.ledger import Claim, Fund, Posting
+from slurm_gpu_policy.model.prices import Use
 from slurm_gpu_policy.services.directory import Directory
 from slurm_gpu_policy.services.ledger.treasury import Treasury
 from tests.builders import DAY, NOW, make_policy

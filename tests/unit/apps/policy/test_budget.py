@@ -14,7 +14,7 @@ from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.apps.policy.budget import _COLUMNS, bar, row
 from slurm_gpu_policy.apps.policy.tables import CsvTable
 from slurm_gpu_policy.errors import ControllerUnavailable, RecordsUnavailable
-from slurm_gpu_policy.model.ledger import Use
+from slurm_gpu_policy.model.prices import Use
 from slurm_gpu_policy.terminal.table import columns_that_fit
 from tests.builders import DAY, NOW
 from tests.unit.services.treasuries import MICRO, ROOT, U1, Site

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from slurm_gpu_policy.model.decision import Decision, Reason
-from slurm_gpu_policy.model.ledger import Use
+from slurm_gpu_policy.model.prices import Use
 from slurm_gpu_policy.model.promise import Promise, Purse
 from slurm_gpu_policy.policy.ledger.affording import (
     amount_words,

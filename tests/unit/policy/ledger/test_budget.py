@@ -4,16 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_gpu_policy.model.ledger import Cost, Fund
+from slurm_gpu_policy.model.ledger import Fund
+from slurm_gpu_policy.model.prices import Cost
 from slurm_gpu_policy.policy.ledger.budget import (
     Funds,
     Short,
-    keeps_books,
     levels,
     present_funds,
     reserve,
     short_words,
 )
+from slurm_gpu_policy.policy.ledger.keeping import keeps_books
 from tests.builders import make_policy
 
 PARENTS = {"root": "", "science": "root", "nlp": "science"}

@@ -5,7 +5,8 @@ from types import MappingProxyType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_gpu_policy.model.ledger import Claim, Cost, Fund, Leg, Prices, Tariff, Use
+from slurm_gpu_policy.model.ledger import Claim, Fund, Leg
+from slurm_gpu_policy.model.prices import Cost, Prices, Tariff, Use
 from slurm_gpu_policy.policy.ledger.budget import Funds
 from slurm_gpu_policy.policy.ledger.charging import Part, Priced, Sheet, parts_of, pending_since
 

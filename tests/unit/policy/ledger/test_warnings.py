@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from slurm_gpu_policy.model.ids import JobId
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.model.ledger import Claim, Cost, Fund, FundView, Leg
+from slurm_gpu_policy.model.ledger import Claim, Fund, FundView, Leg
+from slurm_gpu_policy.model.prices import Cost
 from slurm_gpu_policy.policy.ledger.warnings import Audience, running_costs, warnings
 from tests.builders import NOW, make_job, make_policy
 

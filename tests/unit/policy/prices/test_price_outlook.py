@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slurm_gpu_policy.model.ledger import Band, Prices, Tariff
+from slurm_gpu_policy.model.prices import Band, Prices, Tariff
 from slurm_gpu_policy.policy.prices.price_outlook import (
     later_start,
     longest_whenever,

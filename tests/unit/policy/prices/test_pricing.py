@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slurm_gpu_policy.model.ledger import Band, Cost, Prices, Tariff, Use
+from slurm_gpu_policy.model.prices import Band, Cost, Prices, Tariff, Use
 from slurm_gpu_policy.policy.prices.pricing import (
     cost,
     costs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_gpu_policy.model.ledger import Prices, Tariff
+from slurm_gpu_policy.model.prices import Prices, Tariff
 from slurm_gpu_policy.policy.prices.pricing import (
     in_force,
     price_book,

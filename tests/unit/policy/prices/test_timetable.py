@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slurm_gpu_policy.model.ledger import Band, Tariff, Use
+from slurm_gpu_policy.model.prices import Band, Tariff, Use
 from slurm_gpu_policy.policy.prices.pricing import (
     cost,
     costs,

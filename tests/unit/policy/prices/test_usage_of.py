@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from slurm_gpu_policy.model.job import AccountingRecord, JobState
-from slurm_gpu_policy.model.ledger import Use
+from slurm_gpu_policy.model.prices import Use
 from slurm_gpu_policy.model.tag import CONTROLLER, write_tag
 from slurm_gpu_policy.policy.prices.pricing import (
     use_of_job,

@@ -9,7 +9,8 @@ import pytest
 
 from slurm_gpu_policy.errors import RecordsUnavailable
 from slurm_gpu_policy.model.job import AccountingRecord, JobState
-from slurm_gpu_policy.model.ledger import Claim, Cost, Use
+from slurm_gpu_policy.model.ledger import Claim
+from slurm_gpu_policy.model.prices import Cost, Use
 from slurm_gpu_policy.policy.ledger.budget import Funds
 from slurm_gpu_policy.services.ledger.charge import Charging
 from slurm_gpu_policy.units import MICRO

@@ -20,7 +20,8 @@ from slurm_gpu_policy.adapters.database.ledger import DatabaseLedger
 from slurm_gpu_policy.adapters.database.upgrade import upgrade
 from slurm_gpu_policy.errors import RecordsUnavailable
 from slurm_gpu_policy.model.job import JobState
-from slurm_gpu_policy.model.ledger import Claim, Cost, Posting, Use
+from slurm_gpu_policy.model.ledger import Claim, Posting
+from slurm_gpu_policy.model.prices import Cost, Use
 from slurm_gpu_policy.policy.ledger.budget import Funds, levels
 from slurm_gpu_policy.services.ledger.charge import Charging
 from slurm_gpu_policy.units import MICRO

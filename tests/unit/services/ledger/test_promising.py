@@ -6,7 +6,8 @@ import pytest
 
 from slurm_gpu_policy.errors import NotAllowed, RequestError
 from slurm_gpu_policy.model.caller import Caller
-from slurm_gpu_policy.model.ledger import Fund, Posting, Use
+from slurm_gpu_policy.model.ledger import Fund, Posting
+from slurm_gpu_policy.model.prices import Use
 from slurm_gpu_policy.model.promise import Ask
 from slurm_gpu_policy.policy.prices.pricing import price_book
 from slurm_gpu_policy.services.directory import Directory

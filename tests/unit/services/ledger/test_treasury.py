@@ -472,7 +472,7 @@ def _spend(site):
 
 
 def _gpus(**gpus):
-    from slurm_gpu_policy.model.ledger import Use  # noqa: PLC0415
+    from slurm_gpu_policy.model.prices import Use  # noqa: PLC0415
 
     return Use(gpus=gpus)
 

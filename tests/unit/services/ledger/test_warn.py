@@ -6,7 +6,8 @@ import pytest
 
 from slurm_gpu_policy.errors import RecordsUnavailable, SlurmUnavailable
 from slurm_gpu_policy.model.ids import JobId
-from slurm_gpu_policy.model.ledger import Claim, Cost, Fund, LedgerState, Posting
+from slurm_gpu_policy.model.ledger import Claim, Fund, LedgerState, Posting
+from slurm_gpu_policy.model.prices import Cost
 from slurm_gpu_policy.services.ledger.warn import BudgetWarnings
 from tests.builders import NOW, make_policy, make_snapshot
 from tests.fakes.books import FakeLedger
