@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from slurm_gpu_policy import bootstrap
+from slurm_gpu_policy.apps.policy.dates import zone_of, zoned
 from slurm_gpu_policy.apps.policy.lazy import LazyGroup
 from slurm_gpu_policy.apps.policy.money import AMOUNTS, counted_in, exact, words
 from slurm_gpu_policy.terminal.table import Coloured, Column, print_table
-from slurm_gpu_policy.terminal.text import NOTHING, iso, print_json, say
+from slurm_gpu_policy.terminal.text import NOTHING, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,11 +87,11 @@ def command(
     if user is not None:
         asked["user"] = user
     answer = bootstrap.ask_ledger(policy, asked)
-    currency = answer["currency"]
+    currency, zone = answer["currency"], zone_of(policy)
     if as_json:
-        print_json([budget_json(one, currency) for one in answer["budgets"]])
+        print_json([budget_json(one, currency, zone) for one in answer["budgets"]])
     elif answer["budgets"]:
-        print_table(_COLUMNS, [row(one, currency) for one in answer["budgets"]])
+        print_table(_COLUMNS, [row(one, currency, zone) for one in answer["budgets"]])
         say("  ".join(map(" ".join, zip(_marks(), _NAMES, strict=True))))
     elif account is None and user is None and not everything:
         say("no budget limits what your jobs cost")
@@ -98,18 +99,18 @@ def command(
         say("there is no budget of that kind")
 
 
-def budget_json(one: Mapping[str, Any], currency: str) -> dict[str, Any]:
+def budget_json(one: Mapping[str, Any], currency: str, zone: str) -> dict[str, Any]:
     """Return the documented JSON object of one budget; scripts rely on it."""
     return {
         "account": one["account"],
         "user": one["user"],
         "currency": counted_in(one["unit"], currency),
         **{name: exact(one[name], one["unit"]) for name in AMOUNTS},
-        "period_end": iso(one["period_end"]),
+        "period_end": zoned(one["period_end"], zone),
     }
 
 
-def row(one: Mapping[str, Any], currency: str) -> tuple[str, ...]:
+def row(one: Mapping[str, Any], currency: str, zone: str) -> tuple[str, ...]:
     """Return the table's row of one budget."""
     granted, settled, in_flight, committed, available = (int(one[name]) for name in AMOUNTS)
     style = "red" if available <= 0 else "yellow" if available * _LITTLE < granted else "green"
@@ -120,7 +121,7 @@ def row(one: Mapping[str, Any], currency: str) -> tuple[str, ...]:
         one["budget"],
         *(words(one[name], one["unit"], currency) for name in AMOUNTS),
         Coloured(drawn, style),
-        (iso(one["period_end"]) or NOTHING)[:10],
+        (zoned(one["period_end"], zone) or NOTHING)[:10],
     )
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slurm_gpu_policy import bootstrap
+from slurm_gpu_policy.apps.policy.dates import zone_of, zoned
 from slurm_gpu_policy.apps.policy.money import counted_in, exact, words
 from slurm_gpu_policy.terminal.table import Column, print_table
-from slurm_gpu_policy.terminal.text import NOTHING, iso, print_json, say
+from slurm_gpu_policy.terminal.text import NOTHING, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,45 +57,45 @@ def command(
     if user is not None:
         asked["user"] = user
     answer = bootstrap.ask_ledger(policy, asked)
-    found, currency = answer["forecasts"], answer["currency"]
+    found, currency, zone = answer["forecasts"], answer["currency"], zone_of(policy)
     if as_json:
-        print_json([_shown(one, currency) for one in found])
+        print_json([_shown(one, currency, zone) for one in found])
     elif found:
-        print_table(_COLUMNS, [_row(one, currency) for one in found])
+        print_table(_COLUMNS, [_row(one, currency, zone) for one in found])
     else:
         say("there is no budget to say anything of")
 
 
-def _shown(one: Mapping[str, Any], currency: str) -> dict[str, Any]:
+def _shown(one: Mapping[str, Any], currency: str, zone: str) -> dict[str, Any]:
     unit = one["unit"]
     shown = {name: value for name, value in one.items() if name != "unit"}
     shown["currency"] = counted_in(unit, currency)
     shown |= {name: exact(one[name], unit) for name in _AMOUNTS}
-    return {**shown, **{name: iso(one[name]) for name in _TIMES}}
+    return {**shown, **{name: zoned(one[name], zone) for name in _TIMES}}
 
 
-def _row(one: Mapping[str, Any], currency: str) -> tuple[str, ...]:
+def _row(one: Mapping[str, Any], currency: str, zone: str) -> tuple[str, ...]:
     return (
         one["account"],
         one["user"] or NOTHING,
         words(one["left"], one["unit"], currency),
         words(one["per_day"], one["unit"], currency),
-        _when(one),
+        _when(one, zone),
         one["certainty"],
-        _day(one["period_end"]),
+        _day(one["period_end"], zone),
     )
 
 
-def _when(one: Mapping[str, Any]) -> str:
+def _when(one: Mapping[str, Any], zone: str) -> str:
     if one["certainty"] == "none":
         return "nobody can say: too little was spent so far"
     if one["runs_out"] is None:
         return "not for years"
     if one["period_end"] is not None and one["runs_out"] >= one["period_end"]:
         return "lasts to the period's end"
-    span = f" ({_day(one['earliest'])} to {_day(one['latest'])})"
-    return _day(one["runs_out"]) + (span if one["latest"] != one["earliest"] else "")
+    span = f" ({_day(one['earliest'], zone)} to {_day(one['latest'], zone)})"
+    return _day(one["runs_out"], zone) + (span if one["latest"] != one["earliest"] else "")
 
 
-def _day(seconds: int | None) -> str:
-    return (iso(seconds) or NOTHING)[:10]
+def _day(seconds: int | None, zone: str) -> str:
+    return (zoned(seconds, zone) or NOTHING)[:10]

@@ -8,11 +8,11 @@ import click
 
 from slurm_gpu_policy import bootstrap
 from slurm_gpu_policy.apps.policy.budget import budget_json
-from slurm_gpu_policy.apps.policy.dates import date_time
+from slurm_gpu_policy.apps.policy.dates import date_time, zone_of, zoned
 from slurm_gpu_policy.errors import RequestError
 from slurm_gpu_policy.policy.ledger.affording import amount_words
 from slurm_gpu_policy.terminal.table import Column, plain_table
-from slurm_gpu_policy.terminal.text import NOTHING, iso, safe
+from slurm_gpu_policy.terminal.text import NOTHING, safe
 from slurm_gpu_policy.units import counted, format_money
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def command(
         asked["account"] = account
     if user is not None:
         asked["user"] = user
-    found = shown(bootstrap.ask_ledger(policy, asked))
+    found = shown(bootstrap.ask_ledger(policy, asked), zone_of(policy))
     if form == "json":
         import json  # noqa: PLC0415
 
@@ -118,19 +118,20 @@ def command(
         output.write(text(found, by))
 
 
-def shown(answer: Mapping[str, Any]) -> dict[str, Any]:
+def shown(answer: Mapping[str, Any], zone: str) -> dict[str, Any]:
     """Return the documented JSON object of a statement; scripts rely on it."""
     return {
         **answer,
-        "start": iso(answer["start"]),
-        "end": iso(answer["end"]),
+        "start": zoned(answer["start"], zone),
+        "end": zoned(answer["end"], zone),
         "total": _line(answer["total"]),
         "users": [_line(one) for one in answer["users"]],
         "gpu_types": [_line(one) for one in answer["gpu_types"]],
         "jobs": [
-            {**_line(one), **{name: iso(one[name]) for name in _TIMES}} for one in answer["jobs"]
+            {**_line(one), **{name: zoned(one[name], zone) for name in _TIMES}}
+            for one in answer["jobs"]
         ],
-        "budgets": [budget_json(one, answer["currency"]) for one in answer["budgets"]],
+        "budgets": [budget_json(one, answer["currency"], zone) for one in answer["budgets"]],
     }
 
 

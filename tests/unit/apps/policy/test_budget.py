@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from slurm_gpu_policy import bootstrap
-from slurm_gpu_policy.apps.policy.budget import _COLUMNS, bar, row
+from slurm_gpu_policy.apps.policy.budget import _COLUMNS, bar, budget_json, row
 from slurm_gpu_policy.apps.policy.tables import CsvTable
 from slurm_gpu_policy.errors import ControllerUnavailable, RecordsUnavailable
 from slurm_gpu_policy.model.prices import Use
@@ -95,7 +95,7 @@ def test_a_narrow_terminal_keeps_what_matters_most(cells, last):
         "settled": "0", "in_flight": "0", "committed": "0", "available": "1000000",
         "period_end": NOW,
     }  # fmt: skip
-    kept = columns_that_fit(_COLUMNS, [row(one, "EUR")], cells)
+    kept = columns_that_fit(_COLUMNS, [row(one, "EUR", "UTC")], cells)
     titles = [_COLUMNS[place].title for place in kept]
     assert (titles[0], titles[-1]) == ("ACCOUNT", last)
 
@@ -343,3 +343,16 @@ def test_the_exit_code_says_whether_the_books_agree(gpu_policy, asked, books, mo
         assert gpu_policy("ledger", "verify", "--json").code == 1
     asked.error = RecordsUnavailable("away")
     assert gpu_policy("ledger", "verify").code == 4
+
+
+def test_a_period_ends_on_the_day_that_it_ends_where_the_site_is():
+    """Midnight of 30 November in Berlin is still the 29th on a machine that goes by UTC."""
+    one = {
+        "account": "nlp", "user": "", "budget": "nlp", "unit": "money", "granted": "5",
+        "settled": "0", "in_flight": "0", "committed": "0", "available": "5",
+        "period_end": 1_795_993_200,
+    }  # fmt: skip
+    assert row(one, "EUR", "UTC")[-1] == "2026-11-29"
+    assert row(one, "EUR", "Europe/Berlin")[-1] == "2026-11-30"
+    shown = budget_json(one, "EUR", "Europe/Berlin")
+    assert shown["period_end"] == "2026-11-30T00:00:00+01:00"
