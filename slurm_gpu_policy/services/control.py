@@ -18,6 +18,7 @@ from slurm_gpu_policy.policy.approval import vote_key
 from slurm_gpu_policy.policy.classes import CLASSES, NO_CLASS, set_class
 from slurm_gpu_policy.services.deeds import Deeds
 from slurm_gpu_policy.services.explain import parse_job_id
+from slurm_gpu_policy.services.ledger.treasury import Treasury
 from slurm_gpu_policy.services.voting import Voting
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class Control:
         name = request.get("request")
         handler = self._requests.get(name) if isinstance(name, str) else None
         if handler is None:
-            msg = f"{name!r} is no request: it is one of {', '.join(self._requests)}"
+            known = ", ".join(sorted({"status", *self._requests, *Treasury.REQUESTS}))
+            msg = f"{str(name)[:80]!r} is no request: it is one of {known}"
             raise RequestError(msg)
         return handler(caller, request)
 
