@@ -153,7 +153,7 @@ end
 
 -- What the table knows of the partitions a job may start in.
 local function place_of(job)
-   local place = { most = 0, exclusive = job.get("shared") == 0 }
+   local place = { most = 0, exclusive = job.whole or job.get("shared") == 0 }
    for name in (job.get("partition") or limits.default_partition or ""):gmatch("[^,]+") do
       local known, live = limits.partitions[name] or {}, job.partitions[name]
       place.known, place.name = place.known or limits.partitions[name] ~= nil, place.name or name
@@ -432,8 +432,7 @@ end
 -- --- Slurm's two entry points -------------------------------------------------------
 
 local function minutes_of(limit, missing)
-   if limit == nil or limit == NO_VAL then return missing or math.huge end
-   return limit == INFINITE and math.huge or limit
+   return (limit == nil or limit == NO_VAL) and (missing or math.huge) or limit == INFINITE and math.huge or limit
 end
 
 -- What the record of a job says it asks for: "cpu=4,gres/gpu=2,gres/gpu:h100=2".
@@ -509,7 +508,7 @@ function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
       local value = job_desc[field]
       return (type(value) == "string" or value == INFINITE or number(value)) and value or nil
    end
-   local job = { said = said, partitions = part_list,
+   local job = { uid = job_rec.user_id, said = said, partitions = part_list,
       set = function(field, value) job_desc[field] = value end }
    function job.get(field)
       local value = said(field)
@@ -524,13 +523,12 @@ function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
       if may_all(modify_uid) then return end        -- the controller's site factors, above all
       local approval = marked(job_rec.admin_comment, "gpu%-policy", "approval")
       job.waits = approval and approval ~= "" and approval ~= "approved"
-      local money = marked(job_rec.admin_comment, "gpu%-policy", "money")
-      job.has_no_cover = (money == "hold" or money == "held") and job_rec.priority == 0
+      local held = (marked(job_rec.admin_comment, "gpu%-policy", "money") or ""):match("^h[eo]ld$")
+      job.has_no_cover = held and job_rec.priority == 0
       if (job_desc.priority or NO_VAL) ~= NO_VAL and job_desc.priority ~= 0 then    -- a release
          if job.waits then refuse(job, "V-902", "the job waits for an approval (%s)", approval) end
          if job.has_no_cover then refuse(job, "B-006", "the job is held until its budget covers it") end
       end
-      job.uid = job_rec.user_id
       local sizes, forms = false, false
       for _, field in ipairs(SIZES) do sizes = sizes or said(field) ~= nil end
       for _, form in ipairs(FORMS) do forms = forms or said(form) ~= nil end
@@ -538,8 +536,10 @@ function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
       local owners = modify_uid == job.uid and (said("time_limit") or said("account") or said("qos"))
       if not (sizes or job.throttle or owners) then return end
       local had, kinds = recorded(job_rec.tres_fmt_req_str or "")
-      if not sizes then job.gpus, job.kinds = had, kinds end
+      job.whole = had == 0 and tonumber(marked(job_rec.admin_comment, "gpu%-policy", "most") or "") or nil
+      if job.whole then had, kinds[""] = job.whole, job.whole end               -- --exclusive
       job.had_gpus, job.had_kinds, job.had_minutes = had, kinds, minutes_of(job_rec.time_limit)
+      if not sizes then job.gpus, job.kinds = had, kinds end
       -- More nodes, or tasks: neither squeue nor the controller sees more GPUs until it starts.
       job.resized = job.gpus == nil and not (forms and said("min_nodes") == nil)
       job.was_covered = not said("account") and job_rec.qos ~= (budgets or {}).qos

@@ -585,6 +585,17 @@ def test_a_waiting_job_on_a_budget_gets_no_more_nodes_for_squeue_would_not_show_
     answers = judge(tmp_path, text, [more, fewer])
     assert [answer.refused for answer in answers] == [True, False]
     assert "submit the job anew with so many GPUs (rule L-207)" in answers[0].said
+
+
+def test_a_waiting_job_with_whole_nodes_gets_no_more_of_them_either(tmp_path):
+    """The record does not say --exclusive, nor any GPU; the mark says how many it may get."""
+    text = with_budgets(tmp_path, left={"nlp": left(10**9)}, qos="low")
+    record = {"tres_fmt_req_str": "cpu=64", "admin_comment": "gpu-policy(most=8)"}
+    more = change(record, min_nodes=2, max_nodes=2)
+    same = change(record, min_nodes=1, max_nodes=1)
+    answers = judge(tmp_path, text, [more, same])
+    assert [answer.refused for answer in answers] == [True, False]
+    assert "submit the job anew with so many GPUs (rule L-207)" in answers[0].said
     free = with_budgets(tmp_path, left={"vision": left(1)}, qos="low")
     assert not judge(tmp_path, free, [more])[0].refused
 
