@@ -376,7 +376,9 @@ def test_a_time_is_a_whole_number(site, since):
 
 @pytest.mark.parametrize("request_", [{}, {"request": "shutdown"}, {"request": ["approve"]}])
 def test_what_is_no_request_is_refused(site, request_):
-    with pytest.raises(RequestError, match=r"is no request: it is one of .*approve.*budget.*status"):
+    with pytest.raises(
+        RequestError, match=r"is no request: it is one of .*approve.*budget.*status"
+    ):
         site.control.handle(ROOT, request_)
 
 
